@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * All that fs/ and mount/ see of the engine.
+ *
+ * Looking is synchronous and cheap: the engine publishes each VM as an
+ * immutable, reference-counted `struct vm`; whoever holds a reference reads it
+ * without a lock, and a change publishes a new one.
+ *
+ * Doing is asynchronous: an operation is put into its VM's queue, `done` is
+ * called once from a thread of the engine when it has ended, and what it did
+ * is durable then. One operation at a time per VM, VMs in parallel.
+ *
+ * Errnos of the operations: EEXIST, ENOENT, EBUSY (job, holder, running VM),
+ * ENOSPC, EPERM (pinned), EOPNOTSUPP (a disk that cannot take part: named),
+ * EINVAL, ETIMEDOUT (guest agent), EHOSTDOWN (libvirt is gone), EIO.
+ */
+#ifndef KWS_ENGINE_ENGINE_H
+#define KWS_ENGINE_ENGINE_H
+
+#include "common/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+struct engine;
+struct image;
+
+/* The longest name of a snapshot in bytes: libvirt appends to it in its own file names. */
+#define SNAPSHOT_NAME_MAX 240
+
+enum quiesce { QUIESCE_AUTO, QUIESCE_YES, QUIESCE_NO };
+
+/* What a snapshot's disks agree with: a stopped VM, frozen file systems, or a power cut. */
+enum consistency { CONSISTENCY_UNKNOWN, CONSISTENCY_OFFLINE, CONSISTENCY_FILESYSTEM, CONSISTENCY_CRASH };
+
+const char *quiesce_to_string(enum quiesce q);           /* "auto", "yes", "no" */
+int quiesce_from_string(const char *s, enum quiesce *ret); /* 0 or -EINVAL */
+const char *consistency_to_string(enum consistency c);   /* "unknown", "offline", ... */
+
+/* One disk of a snapshot: the layer that was frozen. */
+struct snapshot_disk {
+	char *target; /* "vda" */
+	char *path;   /* absolute */
+	char *format; /* "qcow2" or "raw" */
+};
+
+struct snapshot {
+	uint32_t id;     /* never used again, for no snapshot of any VM */
+	uint32_t parent; /* id of the snapshot it was taken on, 0 if none */
+	char *name;
+	char *description; /* never NULL */
+	struct timespec created;
+	enum consistency consistency;
+	bool pinned;
+	struct snapshot_disk *disks;
+	size_t n_disks;
+};
+
+struct vm {
+	int refs;    /* the engine's */
+	uint32_t id; /* never used again */
+	char uuid[37];
+	char *name;
+	const char *state; /* libvirt's word: "running", "shut off", ... */
+	bool active;       /* a QEMU process is there */
+	uid_t uid;         /* who owns its directory, and what is in it */
+	gid_t gid;
+	mode_t mode; /* of its directory, permission bits only */
+	enum quiesce quiesce;
+	uint32_t current;           /* the snapshot it stands on, 0 if none */
+	struct snapshot *snapshots; /* oldest first */
+	size_t n_snapshots;
+	struct timespec changed; /* when the list of snapshots last changed */
+};
+
+struct vm_list {
+	int refs;
+	size_t n;
+	struct vm **vms; /* sorted by id */
+	struct timespec changed;
+};
+
+struct engine_options {
+	const char *uri;       /* libvirt's, "qemu:///system" */
+	const char *state_dir; /* registry and journal; made if missing */
+	const char *store;     /* where overlays go; NULL: beside their disks */
+	uid_t uid;             /* owner and mode of a VM's directory until it is changed */
+	gid_t gid;
+	mode_t mode;
+};
+
+/* Called from threads of the engine, without its locks. May call the engine's
+ * looking functions, must not block for long. */
+struct engine_observer {
+	void *opaque;
+	/* A VM came, went or changed its name. */
+	void (*vms_changed)(void *opaque);
+	/* The snapshots of a VM, or their names, changed. */
+	void (*vm_changed)(void *opaque, uint32_t vm_id);
+	/* Something ended that nobody waits for: a background merge (r 0 or -errno).
+	 * `what` is a sentence. */
+	void (*happened)(void *opaque, uint32_t vm_id, int r, const char *what);
+};
+
+/* Opens registry and libvirt, finishes or undoes what an earlier process left
+ * open. `*opts` is copied, `*observer` must live until engine_close. */
+int engine_open(const struct engine_options *opts, const struct engine_observer *observer,
+		struct engine **ret, struct err *err);
+
+/* Waits for running operations; a background merge is left to go on in QEMU,
+ * or in the next process. NULL is allowed. */
+void engine_close(struct engine *e);
+
+/* ---- looking ---- */
+
+/* The caller gives each of these back with the matching unref; NULL if there is no such VM. */
+struct vm_list *engine_vms(struct engine *e);
+struct vm *engine_vm(struct engine *e, uint32_t vm_id);
+struct vm *engine_vm_by_name(struct engine *e, const char *name);
+void vm_unref(struct vm *vm);           /* NULL is allowed */
+void vm_list_unref(struct vm_list *vms); /* NULL is allowed */
+
+/* Asks libvirt whether a VM's snapshots changed behind our back (it sends no
+ * events for those) and publishes what it finds. With `max_age_ms` it does so
+ * only if the last look is older. Keeps what is known if libvirt is gone. */
+void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms);
+
+const struct snapshot *vm_snapshot(const struct vm *vm, uint32_t snapshot_id);
+const struct snapshot *vm_snapshot_by_name(const struct vm *vm, const char *name);
+const struct snapshot *vm_latest(const struct vm *vm); /* NULL if there is none */
+
+/* True while the connection to libvirt stands. */
+bool engine_connected(struct engine *e);
+
+/* The last refusal or failure on a VM as one line; "" if there was none. The
+ * caller frees it. engine_set_last_error is for what fs refuses by itself. */
+char *engine_last_error(struct engine *e, uint32_t vm_id);
+void engine_set_last_error(struct engine *e, uint32_t vm_id, const char *msg);
+
+/* The background work of a VM. */
+struct job_status {
+	bool running;       /* a merge is going on, or queued */
+	char what[160];     /* "merging vda of 'before-upgrade'" */
+	uint64_t done;      /* bytes; 0 of 0 where QEMU does not say */
+	uint64_t total;
+	size_t tombstones; /* layers of deleted snapshots that others still need */
+	bool failed;       /* the last one failed: see last_error */
+};
+void engine_job_status(struct engine *e, uint32_t vm_id, struct job_status *ret);
+
+/* The domain XML of the moment of a snapshot. The caller frees it. */
+int engine_domain_xml(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, char **ret,
+		      struct err *err);
+
+/* ---- doing ---- */
+
+/* r is 0 or -errno; err is only valid during the call. */
+typedef void engine_done(void *opaque, int r, const struct err *err);
+
+/* Takes a snapshot of all disks at one moment. EINVAL for a name that is not
+ * allowed, EEXIST if it is taken. */
+void engine_snapshot_create(struct engine *e, uint32_t vm_id, const char *name,
+			    engine_done *done, void *opaque);
+
+/* Deletes a snapshot: it has left the tree when this is done, its layers are
+ * merged by a job. EBUSY if an image of it is open, EPERM if it is pinned. */
+void engine_snapshot_delete(struct engine *e, uint32_t vm_id, uint32_t snapshot_id,
+			    engine_done *done, void *opaque);
+
+/* EEXIST if the new name is taken. */
+void engine_snapshot_rename(struct engine *e, uint32_t vm_id, uint32_t snapshot_id,
+			    const char *name, engine_done *done, void *opaque);
+
+enum revert_flags {
+	REVERT_KEEP = 1 << 0,  /* take before-revert-<UTC> of the state being left first */
+	REVERT_FORCE = 1 << 1, /* end the VM if it runs; EBUSY without it */
+	REVERT_START = 1 << 2, /* start the VM afterwards */
+};
+void engine_snapshot_revert(struct engine *e, uint32_t vm_id, uint32_t snapshot_id,
+			    unsigned flags, engine_done *done, void *opaque);
+
+void engine_set_description(struct engine *e, uint32_t vm_id, uint32_t snapshot_id,
+			    const char *description, engine_done *done, void *opaque);
+void engine_set_pinned(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, bool pinned,
+		       engine_done *done, void *opaque);
+void engine_set_quiesce(struct engine *e, uint32_t vm_id, enum quiesce quiesce,
+			engine_done *done, void *opaque);
+/* Owner and permission bits of a VM's directory: (uid_t)-1, (gid_t)-1 and
+ * (mode_t)-1 leave as it is. */
+void engine_set_owner(struct engine *e, uint32_t vm_id, uid_t uid, gid_t gid, mode_t mode,
+		      engine_done *done, void *opaque);
+
+/* Calls done when the VM's queue and its jobs have come to an end: 0, or -EIO
+ * with the reason if a job failed. Returns a ticket for engine_wait_cancel. */
+uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *opaque);
+
+/* Ends a wait at once with -EINTR, if it is still there. */
+void engine_wait_cancel(struct engine *e, uint64_t ticket);
+
+/* ---- images ---- */
+
+enum extent_kind {
+	EXTENT_HOLE, /* no layer holds it: reads as zeroes */
+	EXTENT_ZERO, /* a layer says that it is zero */
+	EXTENT_DATA, /* lies in a layer */
+};
+
+struct extent {
+	uint64_t start;  /* in the image, bytes */
+	uint64_t length; /* bytes, never 0 */
+	enum extent_kind kind;
+	unsigned layer;  /* EXTENT_DATA: 0 is the top of the chain */
+	uint64_t offset; /* EXTENT_DATA: where in that layer's file, bytes */
+};
+
+/* Opens the image of disk number `disk` of a snapshot. The snapshot cannot be
+ * deleted until image_close. EOPNOTSUPP, with the name of the reason, for what
+ * the reader cannot read. An image may be used by many threads at once. */
+int engine_image_open(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		      struct image **ret, struct err *err);
+void engine_image_close(struct engine *e, struct image *image); /* NULL is allowed */
+
+/* Size of the image and how many bytes of it are data, without keeping it
+ * open. The first call for a disk may read its map, later ones are free. */
+int engine_image_stat(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		      uint64_t *ret_size, uint64_t *ret_allocated, struct err *err);
+
+/* The size of the disk as the VM saw it, bytes. */
+uint64_t image_size(const struct image *image);
+
+/* Describes [offset, offset + length), clipped to the image's size, from its
+ * start on with up to `max` extents, adjacent ones joined. *ret_n is 0 only
+ * for an empty range. -EIO for a damaged map, with the layer's name. */
+int image_extents(struct image *image, uint64_t offset, uint64_t length, struct extent *extents,
+		  size_t max, size_t *ret_n, struct err *err);
+
+/* Reads up to `length` bytes; fewer only at the end of the image. -EIO if
+ * the range is damaged: never partial, never made up. */
+ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offset,
+		   struct err *err);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The hypervisor, as the engine sees it: the few verbs of libvirt that it
+ * needs, behind a table, so that tests can put a fake with faults in its
+ * place. hv-libvirt.c is the only file that includes libvirt's headers.
+ *
+ * XML goes through here as text; reading and writing it is domain-xml's.
+ * Domains are named by their UUID, as text of 36 characters.
+ *
+ * Errors besides those named: -EHOSTDOWN without a connection (it comes back
+ * by itself), -ENOENT for no such domain or snapshot, -EBUSY where libvirt
+ * says that a job is running or another client holds the domain, -ETIMEDOUT
+ * if the guest agent does not answer, -EOPNOTSUPP, -EINVAL, -EEXIST, -ENOSPC,
+ * and -EIO for the rest, always with libvirt's own words in the message.
+ */
+#ifndef KWS_ENGINE_HV_H
+#define KWS_ENGINE_HV_H
+
+#include "common/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct hv_domain {
+	char uuid[37];
+	char *name;
+	const char *state; /* libvirt's word: "running", "shut off", "paused", ...; static */
+	bool active;
+	bool persistent;
+};
+
+enum hv_job_state {
+	HV_JOB_NONE,    /* no block job on that disk */
+	HV_JOB_RUNNING,
+	HV_JOB_READY,   /* an active commit that can be pivoted */
+};
+
+struct hv_job {
+	enum hv_job_state state;
+	uint64_t done, total; /* bytes, as QEMU counts */
+};
+
+enum hv_job_event { HV_JOB_EVENT_READY, HV_JOB_EVENT_COMPLETED, HV_JOB_EVENT_FAILED, HV_JOB_EVENT_CANCELED };
+
+/* Called from the thread that runs libvirt's event loop: do not call the
+ * hypervisor from there, only wake somebody up. */
+struct hv_events {
+	void *opaque;
+	/* A domain was defined, undefined, renamed, started, stopped, ... */
+	void (*domain)(void *opaque, const char *uuid);
+	/* `target` is the disk's ("vda"). */
+	void (*block_job)(void *opaque, const char *uuid, const char *target,
+			  enum hv_job_event event);
+	/* The connection was lost, or is there again: look at everything anew. */
+	void (*connection)(void *opaque, bool up);
+};
+
+enum hv_create_flags {
+	HV_CREATE_QUIESCE = 1 << 0, /* through the guest agent */
+};
+
+struct hv;
+
+struct hv_ops {
+	void (*close)(struct hv *hv);
+	bool (*connected)(struct hv *hv);
+
+	/* All domains; the caller frees with hv_domains_free. */
+	int (*list)(struct hv *hv, struct hv_domain **ret, size_t *ret_n, struct err *err);
+	/* One; on success the caller frees ret->name. */
+	int (*lookup)(struct hv *hv, const char *uuid, struct hv_domain *ret, struct err *err);
+	/* `config`: what the next start uses; else what runs now, if it runs. With
+	 * passwords. The caller frees *ret. */
+	int (*domain_xml)(struct hv *hv, const char *uuid, bool config, char **ret,
+			  struct err *err);
+	int (*define)(struct hv *hv, const char *xml, struct err *err);
+	int (*start)(struct hv *hv, const char *uuid, struct err *err);
+	/* As pulling the plug; 0 if it does not run. */
+	int (*destroy)(struct hv *hv, const char *uuid, struct err *err);
+
+	/* All snapshots' names, and the current one's or NULL. The caller frees
+	 * the names, the array and *ret_current. */
+	int (*snapshots)(struct hv *hv, const char *uuid, char ***ret_names, size_t *ret_n,
+			 char **ret_current, struct err *err);
+	/* With passwords. The caller frees *ret. */
+	int (*snapshot_xml)(struct hv *hv, const char *uuid, const char *name, char **ret,
+			    struct err *err);
+	/* Disk-only, atomic, with overlays that exist already. */
+	int (*snapshot_create)(struct hv *hv, const char *uuid, const char *xml, unsigned flags,
+			       struct err *err);
+	/* Writes the metadata of a snapshot anew, or makes it; touches no disk. */
+	int (*snapshot_redefine)(struct hv *hv, const char *uuid, const char *xml, bool current,
+				 struct err *err);
+	/* Forgets the metadata; children go to the parent; touches no disk. 0 if
+	 * there is no such snapshot. */
+	int (*snapshot_forget)(struct hv *hv, const char *uuid, const char *name,
+			       struct err *err);
+
+	/* Starts a block commit of all layers above `base` up to `top`, as named in
+	 * the running domain's XML; `top` NULL is the active layer, and the job
+	 * then becomes READY and waits. `bandwidth` in bytes/s, 0 is unlimited. */
+	int (*commit)(struct hv *hv, const char *uuid, const char *target, const char *base,
+		      const char *top, uint64_t bandwidth, struct err *err);
+	int (*job)(struct hv *hv, const char *uuid, const char *target, struct hv_job *ret,
+		   struct err *err);
+	/* Ends a job: with `pivot` a READY one switches to its base. Asynchronous:
+	 * wait for the event. */
+	int (*job_abort)(struct hv *hv, const char *uuid, const char *target, bool pivot,
+			 struct err *err);
+};
+
+/* What implementations begin with. */
+struct hv {
+	const struct hv_ops *ops;
+};
+
+/* Connects to libvirt; `*events` must live until close. Keeps reconnecting in
+ * the background after the connection is lost. Fails if the first try does. */
+int hv_libvirt_open(const char *uri, const struct hv_events *events, struct hv **ret,
+		    struct err *err);
+
+void hv_domains_free(struct hv_domain *domains, size_t n);
+
+#endif
