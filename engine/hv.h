@@ -28,6 +28,7 @@ struct hv_domain {
 	const char *state; /* libvirt's word: "running", "shut off", "paused", ...; static */
 	bool active;
 	bool persistent;
+	bool saved; /* shut off with its memory kept (managed save): its next start goes on there */
 };
 
 enum hv_job_state {

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What becomes of tombstones: the layers of deleted snapshots, and of states
+ * that a revert left. By the number of layers on top of one:
+ *
+ *   none      nobody needs it: the file is deleted;
+ *   one       the two are merged (merge.c), and one file is deleted;
+ *   more      others share it: it stays, until all but one of them are gone.
+ *
+ * Never touched is a layer that another VM reaches, or on which lies an image
+ * that nobody names. After each step everything is looked at anew: the tree
+ * has changed, and perhaps not by us alone. Merging begins at the bottom, so
+ * that of several tombstones in a row nothing is moved twice.
+ *
+ * A tombstone that fails does not keep the others waiting; the collection as a
+ * whole has failed then, and is tried again at the next event of the VM, at
+ * the next operation on it, and at start-up.
+ */
+#include "engine/chain.h"
+#include "engine/layers.h"
+#include "engine/merge.h"
+#include "engine/op.h"
+#include "engine/qcow2.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+enum verdict { KEEP, REMOVE, MERGE };
+
+/* One round: all tombstones, and who needs them. */
+struct round {
+	struct tombstone *graves;
+	size_t n;
+	struct layers layers;
+	enum verdict *verdicts;
+};
+
+static void round_clear(struct round *round)
+{
+	tombstones_free(round->graves, round->n);
+	layers_clear(&round->layers);
+	free(round->verdicts);
+}
+
+/* ---- judging ---- */
+
+/* An overlay that holds internal snapshots, or is smaller than what it lies
+ * on, cannot be committed without losing something. */
+static int can_commit(const struct layer *from, const struct layer *into, bool *ret,
+		      struct err *err)
+{
+	cleanup_close int fd = open(from->file.path, O_RDONLY | O_CLOEXEC);
+	struct qcow2_header *h;
+	uint64_t size, below;
+	uint32_t internal;
+	int r;
+
+	if (fd < 0)
+		return err_sys(err, errno, "cannot open %s", from->file.path);
+	r = qcow2_header_read(fd, from->file.path, &h, err);
+	if (r < 0)
+		return r;
+	size = h->size;
+	internal = h->snapshots;
+	qcow2_header_free(h);
+	r = layer_virtual_size(into->file.path, into->file.format, &below, err);
+	if (r < 0)
+		return r;
+	*ret = internal == 0 && size >= below;
+	return 0;
+}
+
+/* An image on top of `c` that the VM does not reach could not be told about the merge. */
+static bool has_strangers(const struct layers *l, size_t c)
+{
+	for (size_t i = 0; i < l->all.n; i++)
+		if (l->all.at[i].backing == c && !l->all.at[i].reached)
+			return true;
+	return false;
+}
+
+static int judge(const struct round *round, const struct tombstone *t, enum verdict *ret,
+		 struct err *err)
+{
+	const struct layers *l = &round->layers;
+	size_t i = layers_find(l, &t->file);
+	const struct layer *f, *c;
+	bool possible = false;
+	int r;
+
+	*ret = KEEP;
+	if (i == NO_LAYER) {
+		*ret = REMOVE; /* of which file_remove makes sure once more */
+		return 0;
+	}
+	f = &l->all.at[i];
+	if (f->foreign || f->top || f->frozen)
+		return 0;
+	if (f->n_overlays == 0) {
+		*ret = f->reached ? KEEP : REMOVE;
+		return 0;
+	}
+	if (f->n_overlays > 1)
+		return 0;
+	c = &l->all.at[f->overlay];
+	if (!c->reached || c->foreign || has_strangers(l, f->overlay) || !streq(c->file.format, "qcow2"))
+		return 0;
+	r = can_commit(c, f, &possible, err);
+	if (r >= 0 && possible)
+		*ret = MERGE;
+	return r;
+}
+
+static bool is_merged_first(const struct round *round, size_t i)
+{
+	size_t below = layers_find(&round->layers, &round->graves[i].file);
+
+	if (below != NO_LAYER)
+		below = round->layers.all.at[below].backing;
+	for (size_t n = 0; below != NO_LAYER && n < round->n; n++)
+		if (round->verdicts[n] == MERGE &&
+		    layer_file_same(&round->graves[n].file, &round->layers.all.at[below].file))
+			return false;
+	return true;
+}
+
+/* The tombstone to do next; round->n if there is none. */
+static size_t choose(const struct round *round)
+{
+	for (size_t i = 0; i < round->n; i++)
+		if (round->verdicts[i] == REMOVE)
+			return i;
+	for (size_t i = 0; i < round->n; i++)
+		if (round->verdicts[i] == MERGE && is_merged_first(round, i))
+			return i;
+	return round->n;
+}
+
+/* ---- doing ---- */
+
+static int remove_layer(struct engine *e, const struct tombstone *t, struct err *err)
+{
+	int r = file_remove(&t->file, err);
+
+	/* Another file by that name: ours is gone, and that one is not our business. */
+	if (r == -ESTALE)
+		r = 0;
+	return r < 0 ? r : registry_tombstone_drop(e->registry, t->id, err);
+}
+
+static void announce(struct engine *e, struct slot *s, const struct tombstone *t)
+{
+	LOCK_SCOPE(&e->lock);
+
+	s->job.running = true;
+	s->job.done = s->job.total = 0;
+	snprintf(s->job.what, sizeof(s->job.what), "merging a layer of %s", t->target);
+}
+
+static int merge_layer(struct engine *e, struct slot *s, const struct round *round,
+		       const struct tombstone *t, struct err *err)
+{
+	const struct layer *f = &round->layers.all.at[layers_find(&round->layers, &t->file)];
+	struct plan *plan = plan_new();
+	struct plan_disk *d = plan_add_disk(plan, t->target);
+	int r;
+
+	layer_file_copy(&d->below, &f->file);
+	layer_file_copy(&d->overlay, &round->layers.all.at[f->overlay].file);
+	announce(e, s, t);
+	r = op_run(e, s, &op_merge, plan, err);
+	slot_begin_exclusive(e, s);
+	look(e, s, LOOK_ALL, NULL);
+	slot_end_exclusive(e, s);
+	return r;
+}
+
+/* ---- rounds ---- */
+
+static int told_to_stop(struct engine *e, struct slot *s)
+{
+	LOCK_SCOPE(&e->lock);
+
+	return e->stopping ? -ESHUTDOWN : s->step_aside ? -EINTR : 0;
+}
+
+static bool was_tried(const int64_t *tried, size_t n, int64_t id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (tried[i] == id)
+			return true;
+	return false;
+}
+
+static int round_open(struct engine *e, struct slot *s, struct round *ret, struct err *err)
+{
+	int r = registry_tombstones(e->registry, s->id, &ret->graves, &ret->n, err);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&e->lock);
+	s->job.tombstones = ret->n;
+	pthread_mutex_unlock(&e->lock);
+	ret->verdicts = xcalloc(ret->n, sizeof(*ret->verdicts));
+	if (ret->n == 0)
+		return 0;
+	engine_vm_refresh(e, s->id, 0);
+	return layers_build(e, s, ret->graves, ret->n, &ret->layers, err);
+}
+
+/* A domain that is not defined is not proof that its layers are not needed. */
+static bool is_there(struct engine *e, struct slot *s)
+{
+	LOCK_SCOPE(&e->lock);
+
+	return s->view != NULL;
+}
+
+static bool is_saved(struct engine *e, struct slot *s)
+{
+	struct hv_domain state = { 0 };
+	bool saved = e->hv->ops->lookup(e->hv, s->uuid, &state, NULL) < 0 || state.saved;
+
+	free(state.name);
+	return saved;
+}
+
+int collect(struct engine *e, struct slot *s, struct err *err)
+{
+	vec_of(int64_t) tried = { 0 }; /* and failed */
+	struct err first = ERR_INIT;
+	int r = 0;
+
+	while (r >= 0 && is_there(e, s)) {
+		cleanup(round_clear) struct round round = { 0 };
+		size_t next;
+
+		r = told_to_stop(e, s);
+		if (r >= 0)
+			r = round_open(e, s, &round, err);
+		for (size_t i = 0; i < round.n && r >= 0; i++)
+			if (!was_tried(tried.at, tried.n, round.graves[i].id))
+				r = judge(&round, &round.graves[i], &round.verdicts[i], err);
+		if (r < 0)
+			break;
+		next = choose(&round);
+		/* The memory of a saved VM names the layers: none may go until it runs. */
+		if (next == round.n || is_saved(e, s))
+			break;
+		if (round.verdicts[next] == REMOVE)
+			r = remove_layer(e, &round.graves[next], err);
+		else
+			r = merge_layer(e, s, &round, &round.graves[next], err);
+		if (r < 0 && r != -EINTR && r != -ESHUTDOWN && r != -EHOSTDOWN) {
+			vec_push(&tried, round.graves[next].id);
+			if (!first.code)
+				first = *err;
+			r = 0;
+		}
+	}
+	vec_free(&tried);
+	if (r >= 0 && first.code) {
+		*err = first;
+		r = -first.code;
+	}
+	return r;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A commit in the running VM, by a block job of its QEMU. Two kinds: if the
+ * overlay is the layer that the VM writes to, the job becomes READY and the VM
+ * is told to pivot to the lower layer; if it lies further down, QEMU takes it
+ * out of the chain by itself when the job ends.
+ *
+ * How it ended is read from the domain's chain, not from the job's last event:
+ * events are lost when libvirtd restarts, and the job may have ended while no
+ * daemon was there. Done is: the VM's chain has F, and C no more.
+ *
+ * Between the order to pivot and libvirt's having noted it in the domain's
+ * config, a power cut of everything at once leaves it open which of the two
+ * layers the VM wrote to last. The journal says that a pivot was ordered, and
+ * then we refuse to guess (see commit_offline).
+ */
+#include "engine/merge.h"
+
+#include "engine/domain-xml.h"
+
+#include <errno.h>
+
+DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
+
+/* How often to look by ourselves, should an event have been lost. */
+#define LOOK_EVERY_SECONDS 1
+
+/* Where C and F are in the chain that the VM runs with: the names by which
+ * libvirt knows them. */
+struct place {
+	struct domain_xml *domain;
+	const char *top;  /* C, NULL if it is not in the chain */
+	const char *base; /* F, likewise */
+	bool active;      /* C is the layer that is written to */
+};
+
+static void place_clear(struct place *p)
+{
+	domain_xml_free(p->domain);
+}
+
+static bool is_file(const char *path, const struct layer_file *file)
+{
+	struct layer_file found;
+	bool same;
+
+	if (!path || layer_file_stat(path, "", &found, NULL) < 0)
+		return false;
+	same = layer_file_same(&found, file);
+	layer_file_clear(&found);
+	return same;
+}
+
+static int find_place(struct op *op, struct place *ret, struct err *err)
+{
+	const struct plan_disk *d = &op->plan->disks[0];
+	cleanup_free char *xml = NULL;
+	const struct xml_disk *disk;
+	int r;
+
+	r = op->e->hv->ops->domain_xml(op->e->hv, op->slot->uuid, false, &xml, err);
+	if (r >= 0)
+		r = domain_xml_parse(xml, &ret->domain, err);
+	if (r < 0)
+		return r;
+	disk = domain_xml_disk(ret->domain, d->target);
+	if (!disk)
+		return err_set(err, ENOENT, "the VM has no disk %s any more", d->target);
+	ret->active = is_file(disk->path, &d->overlay);
+	if (ret->active)
+		ret->top = disk->path;
+	if (is_file(disk->path, &d->below))
+		ret->base = disk->path;
+	for (size_t i = 0; i < disk->n_backing; i++) {
+		if (is_file(disk->backing[i].path, &d->overlay))
+			ret->top = disk->backing[i].path;
+		if (is_file(disk->backing[i].path, &d->below))
+			ret->base = disk->backing[i].path;
+	}
+	return 0;
+}
+
+/* ---- waiting ---- */
+
+enum wake { WAKE_LOOK, WAKE_READY, WAKE_ENDED, WAKE_FAILED, WAKE_ASIDE, WAKE_STOP };
+
+/* Takes an event of this disk's job out of the slot. The lock is held. */
+static bool take_signal(struct slot *s, const char *target, enum hv_job_event *ret)
+{
+	for (size_t i = 0; i < s->signals.n; i++) {
+		if (!streq(s->signals.at[i].target, target))
+			continue;
+		*ret = s->signals.at[i].event;
+		s->signals.n--;
+		memmove(&s->signals.at[i], &s->signals.at[i + 1],
+			(s->signals.n - i) * sizeof(s->signals.at[0]));
+		return true;
+	}
+	return false;
+}
+
+static enum wake wait_for_job(struct op *op)
+{
+	struct engine *e = op->e;
+	struct timespec until;
+	enum hv_job_event event;
+	LOCK_SCOPE(&e->lock);
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += LOOK_EVERY_SECONDS;
+	for (;;) {
+		if (take_signal(op->slot, op->plan->disks[0].target, &event))
+			return event == HV_JOB_EVENT_READY ? WAKE_READY :
+			       event == HV_JOB_EVENT_COMPLETED ? WAKE_ENDED : WAKE_FAILED;
+		if (e->stopping)
+			return WAKE_STOP;
+		/* Once the pivot is ordered it is a matter of milliseconds. */
+		if (op->slot->step_aside && !(op->plan->flags & MERGE_PIVOTING))
+			return WAKE_ASIDE;
+		if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
+			return WAKE_LOOK;
+	}
+}
+
+static void note_progress(struct op *op, const struct hv_job *job)
+{
+	LOCK_SCOPE(&op->e->lock);
+
+	op->slot->job.done = job->done;
+	op->slot->job.total = job->total;
+}
+
+static int ask_job(struct op *op, struct hv_job *ret, struct err *err)
+{
+	int r = op->e->hv->ops->job(op->e->hv, op->slot->uuid, op->plan->disks[0].target, ret, err);
+
+	if (r >= 0)
+		note_progress(op, ret);
+	return r;
+}
+
+int commit_live_abort(struct op *op, struct err *err)
+{
+	struct hv_job job = { 0 };
+	int r = ask_job(op, &job, err);
+
+	if (r < 0)
+		/* Not running (any more) is not having a job. */
+		return r == -EHOSTDOWN ? r : 0;
+	if (job.state != HV_JOB_NONE)
+		r = op->e->hv->ops->job_abort(op->e->hv, op->slot->uuid, op->plan->disks[0].target,
+					      false, err);
+	while (r >= 0 && job.state != HV_JOB_NONE) {
+		struct timespec pause = { .tv_nsec = 5 * 1000 * 1000 };
+
+		nanosleep(&pause, NULL); /* QEMU ends it within milliseconds */
+		if (ask_job(op, &job, NULL) < 0)
+			break;
+	}
+	return r;
+}
+
+/* ---- the job ---- */
+
+static int start_job(struct op *op, const struct place *p, struct err *err)
+{
+	const char *target = op->plan->disks[0].target;
+	enum hv_job_event old;
+
+	pthread_mutex_lock(&op->e->lock);
+	while (take_signal(op->slot, target, &old))
+		; /* of an earlier job */
+	pthread_mutex_unlock(&op->e->lock);
+	return op->e->hv->ops->commit(op->e->hv, op->slot->uuid, target, p->base,
+				      p->active ? NULL : p->top, 0, err);
+}
+
+static int pivot(struct op *op, struct err *err)
+{
+	int r;
+
+	op->plan->flags |= MERGE_PIVOTING;
+	r = op_note(op, "data", err);
+	if (r < 0)
+		return r;
+	r = op->e->hv->ops->job_abort(op->e->hv, op->slot->uuid, op->plan->disks[0].target, true,
+				      err);
+	if (r >= 0)
+		return 0;
+	/* Refused: it did not happen. */
+	if (r != -EHOSTDOWN)
+		op->plan->flags &= ~MERGE_PIVOTING;
+	return r;
+}
+
+/* What the chain looks like after the job: 0 if C has left it. */
+static int check_result(struct op *op, struct err *err)
+{
+	cleanup(place_clear) struct place p = { 0 };
+	int r = find_place(op, &p, err);
+
+	if (r < 0)
+		return r;
+	if (p.top || !p.base)
+		return err_set(err, EIO, "QEMU ended the commit of %s without having done it",
+			       op->plan->disks[0].overlay.path);
+	return 0;
+}
+
+static int step_aside(struct op *op, struct err *err)
+{
+	int r = commit_live_abort(op, err);
+
+	return r < 0 ? r : err_set(err, EINTR, "the merge made room for another operation");
+}
+
+static int follow_job(struct op *op, struct err *err)
+{
+	for (;;) {
+		enum wake wake = wait_for_job(op);
+		struct hv_job job = { 0 };
+		int r = 0;
+
+		switch (wake) {
+		case WAKE_STOP:
+			return err_set(err, ESHUTDOWN, "shutting down");
+		case WAKE_ASIDE:
+			return step_aside(op, err);
+		case WAKE_ENDED:
+		case WAKE_FAILED:
+			return check_result(op, err);
+		case WAKE_READY:
+		case WAKE_LOOK:
+			break;
+		}
+		r = ask_job(op, &job, err);
+		if (r < 0)
+			return r;
+		if (job.state == HV_JOB_NONE)
+			return check_result(op, err);
+		if ((wake == WAKE_READY || job.state == HV_JOB_READY) &&
+		    !(op->plan->flags & MERGE_PIVOTING))
+			r = pivot(op, err);
+		/* 'not ready yet' right after READY happens: look again then. */
+		if (r < 0 && r != -EBUSY)
+			return r;
+	}
+}
+
+int commit_live(struct op *op, struct err *err)
+{
+	cleanup(place_clear) struct place p = { 0 };
+	struct hv_job job = { 0 };
+	int r = find_place(op, &p, err);
+
+	if (r < 0)
+		return r;
+	if (p.base && !p.top)
+		return 0; /* done, while nobody looked */
+	if (!p.base)
+		return err_set(err, EIO, "the VM does not run with %s",
+			       op->plan->disks[0].below.path);
+	op->plan->flags &= ~MERGE_PIVOTING;
+	r = ask_job(op, &job, err);
+	if (r >= 0 && job.state == HV_JOB_NONE)
+		r = start_job(op, &p, err);
+	return r < 0 ? r : follow_job(op, err);
+}

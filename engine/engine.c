@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Opening and closing the engine, and the doors to its operations. */
+#include "engine/core.h"
+#include "engine/domain-xml.h"
+
+#include <errno.h>
+#include <sys/statvfs.h>
+
+/* ---- libvirt's events: note them, wake somebody, and be gone ---- */
+
+static void on_domain(void *opaque, const char *uuid)
+{
+	struct engine *e = opaque;
+	LOCK_SCOPE(&e->lock);
+
+	for (size_t i = 0; i < e->news.n; i++)
+		if (streq(e->news.at[i], uuid))
+			return;
+	vec_push(&e->news, xstrdup(uuid));
+	pthread_cond_signal(&e->news_wake);
+}
+
+static void on_block_job(void *opaque, const char *uuid, const char *target,
+			 enum hv_job_event event)
+{
+	struct engine *e = opaque;
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_uuid(e, uuid);
+	if (!s || !s->busy)
+		return; /* somebody else's job */
+	struct job_signal *signal = vec_add(&s->signals);
+
+	snprintf(signal->target, sizeof(signal->target), "%s", target);
+	signal->event = event;
+	pthread_cond_broadcast(&e->changed);
+}
+
+static void on_connection(void *opaque, bool up)
+{
+	struct engine *e = opaque;
+	LOCK_SCOPE(&e->lock);
+
+	e->all_new = up;
+	pthread_cond_signal(&e->news_wake);
+	pthread_cond_broadcast(&e->changed);
+}
+
+/* ---- open and close ---- */
+
+static void set_up(struct engine *e, const struct engine_options *opts,
+		   const struct engine_observer *observer)
+{
+	e->store = xstrdup(opts->store);
+	e->state_dir = xstrdup(opts->state_dir);
+	e->defaults = (struct registry_vm){ .uid = opts->uid, .gid = opts->gid,
+					    .mode = opts->mode, .quiesce = QUIESCE_AUTO };
+	e->observer = observer;
+	e->hv_events = (struct hv_events){ e, on_domain, on_block_job, on_connection };
+	e->list = xnew(struct vm_list);
+	e->list->refs = 1;
+	clock_gettime(CLOCK_REALTIME, &e->list->changed);
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->changed, NULL);
+	pthread_cond_init(&e->news_wake, NULL);
+	pthread_cond_init(&e->operations.wake, NULL);
+	pthread_cond_init(&e->collections.wake, NULL);
+}
+
+static int open_registry(struct engine *e, struct err *err)
+{
+	cleanup_free char *path = xasprintf("%s/registry.db", e->state_dir);
+	int r = folder_make(e->state_dir, err);
+
+	return r < 0 ? r : registry_open(path, &e->registry, err);
+}
+
+int engine_open_on(struct hv *hv, const struct engine_options *opts,
+		   const struct engine_observer *observer, struct engine **ret, struct err *err)
+{
+	struct engine *e = xnew(struct engine);
+	int r;
+
+	set_up(e, opts, observer);
+	r = open_registry(e, err);
+	if (r >= 0 && e->store)
+		r = folder_make(e->store, err);
+	if (r >= 0 && hv)
+		e->hv = hv;
+	else if (r >= 0)
+		r = hv_libvirt_open(opts->uri, &e->hv_events, &e->hv, err);
+	if (r >= 0)
+		r = look_at_all(e, err);
+	if (r >= 0)
+		r = queue_start(e, err);
+	if (r < 0) {
+		engine_close(e);
+		return r;
+	}
+	*ret = e;
+	return 0;
+}
+
+int engine_open(const struct engine_options *opts, const struct engine_observer *observer,
+		struct engine **ret, struct err *err)
+{
+	return engine_open_on(NULL, opts, observer, ret, err);
+}
+
+void engine_close(struct engine *e)
+{
+	if (!e)
+		return;
+	queue_stop(e);
+	if (e->hv)
+		e->hv->ops->close(e->hv);
+	slots_free(e);
+	registry_close(e->registry);
+	for (size_t i = 0; i < e->news.n; i++)
+		free(e->news.at[i]);
+	vec_free(&e->news);
+	vec_free(&e->operations.slots);
+	vec_free(&e->collections.slots);
+	pthread_cond_destroy(&e->changed);
+	pthread_cond_destroy(&e->news_wake);
+	pthread_cond_destroy(&e->operations.wake);
+	pthread_cond_destroy(&e->collections.wake);
+	pthread_mutex_destroy(&e->lock);
+	free(e->store);
+	free(e->state_dir);
+	free(e);
+}
+
+/* ---- looking ---- */
+
+bool engine_connected(struct engine *e)
+{
+	return e->hv->ops->connected(e->hv);
+}
+
+char *engine_last_error(struct engine *e, uint32_t vm_id)
+{
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_id(e, vm_id);
+	return xstrdup(s && s->last_error ? s->last_error : "");
+}
+
+void engine_set_last_error(struct engine *e, uint32_t vm_id, const char *msg)
+{
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_id(e, vm_id);
+	if (!s)
+		return;
+	free(s->last_error);
+	s->last_error = xstrdup(msg);
+}
+
+void engine_job_status(struct engine *e, uint32_t vm_id, struct job_status *ret)
+{
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_id(e, vm_id);
+	*ret = s ? s->job : (struct job_status){ 0 };
+}
+
+int engine_domain_xml(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, char **ret,
+		      struct err *err)
+{
+	cleanup_free char *xml = NULL;
+	int r = registry_snapshot_xml(e->registry, snapshot_id, &xml, err);
+
+	return r < 0 ? r : snapshot_xml_domain(xml, ret, err);
+}
+
+/* ---- doing ---- */
+
+static void submit_text(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, task_fn *run,
+			const char *text, engine_done *done, void *opaque)
+{
+	struct task *t = task_new(run, done, opaque);
+
+	t->snapshot = snapshot_id;
+	t->text = xstrdup(text);
+	task_submit(e, vm_id, t);
+}
+
+static void submit_flags(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, task_fn *run,
+			 unsigned flags, engine_done *done, void *opaque)
+{
+	struct task *t = task_new(run, done, opaque);
+
+	t->snapshot = snapshot_id;
+	t->flags = flags;
+	task_submit(e, vm_id, t);
+}
+
+void engine_snapshot_create(struct engine *e, uint32_t vm_id, const char *name, engine_done *done,
+			    void *opaque)
+{
+	submit_text(e, vm_id, 0, task_create, name, done, opaque);
+}
+
+void engine_snapshot_delete(struct engine *e, uint32_t vm_id, uint32_t snapshot_id,
+			    engine_done *done, void *opaque)
+{
+	submit_flags(e, vm_id, snapshot_id, task_delete, 0, done, opaque);
+}
+
+void engine_snapshot_rename(struct engine *e, uint32_t vm_id, uint32_t snapshot_id,
+			    const char *name, engine_done *done, void *opaque)
+{
+	submit_text(e, vm_id, snapshot_id, task_rename, name, done, opaque);
+}
+
+void engine_snapshot_revert(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, unsigned flags,
+			    engine_done *done, void *opaque)
+{
+	submit_flags(e, vm_id, snapshot_id, task_revert, flags, done, opaque);
+}
+
+void engine_set_description(struct engine *e, uint32_t vm_id, uint32_t snapshot_id,
+			    const char *description, engine_done *done, void *opaque)
+{
+	submit_text(e, vm_id, snapshot_id, task_describe, description, done, opaque);
+}
+
+void engine_set_pinned(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, bool pinned,
+		       engine_done *done, void *opaque)
+{
+	submit_flags(e, vm_id, snapshot_id, task_pin, pinned, done, opaque);
+}
+
+void engine_set_quiesce(struct engine *e, uint32_t vm_id, enum quiesce quiesce, engine_done *done,
+			void *opaque)
+{
+	struct task *t = task_new(task_quiesce, done, opaque);
+
+	t->quiesce = quiesce;
+	task_submit(e, vm_id, t);
+}
+
+void engine_set_owner(struct engine *e, uint32_t vm_id, uid_t uid, gid_t gid, mode_t mode,
+		      engine_done *done, void *opaque)
+{
+	struct task *t = task_new(task_owner, done, opaque);
+
+	t->uid = uid;
+	t->gid = gid;
+	t->mode = mode;
+	task_submit(e, vm_id, t);
+}

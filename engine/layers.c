@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "engine/layers.h"
+
+#include "engine/chain.h"
+#include "engine/domain-xml.h"
+#include "engine/qcow2.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <sys/stat.h>
+
+DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
+
+/* Why a chain is walked: what its layers are marked with. */
+struct reason {
+	bool reached, live, foreign;
+};
+
+void layers_clear(struct layers *l)
+{
+	for (size_t i = 0; i < l->all.n; i++)
+		layer_file_clear(&l->all.at[i].file);
+	vec_free(&l->all);
+}
+
+size_t layers_find(const struct layers *l, const struct layer_file *file)
+{
+	for (size_t i = 0; i < l->all.n; i++)
+		if (layer_file_same(&l->all.at[i].file, file))
+			return i;
+	return NO_LAYER;
+}
+
+/* The layer at `path`, new or known. -ENOENT if there is no such file. */
+static int take_layer(struct layers *l, const char *path, const char *format, size_t *ret,
+		      struct err *err)
+{
+	struct layer_file file;
+	struct layer *layer;
+	size_t i;
+	int r = layer_file_stat(path, format, &file, err);
+
+	if (r < 0)
+		return r;
+	i = layers_find(l, &file);
+	if (i != NO_LAYER) {
+		layer_file_clear(&file);
+		*ret = i;
+		return 0;
+	}
+	layer = vec_add(&l->all);
+	layer->file = file;
+	layer->backing = layer->overlay = NO_LAYER;
+	*ret = l->all.n - 1;
+	return 0;
+}
+
+static bool already(const struct layer *layer, struct reason why)
+{
+	return layer->known && layer->reached >= why.reached && layer->live >= why.live &&
+	       layer->foreign >= why.foreign;
+}
+
+static int find_backing(struct layers *l, size_t i, struct err *err)
+{
+	cleanup_free char *path = NULL, *format = NULL;
+	size_t below;
+	int r;
+
+	r = layer_backing(l->all.at[i].file.path, l->all.at[i].file.format, &path, &format, err);
+	if (r < 0)
+		return r;
+	l->all.at[i].known = true;
+	if (!path)
+		return 0;
+	r = take_layer(l, path, format ?: "raw", &below, err);
+	if (r == -ENOENT)
+		return 0; /* the chain is broken here: nothing below can be needed by it */
+	if (r < 0)
+		return r;
+	l->all.at[i].backing = below;
+	l->all.at[below].overlay = i;
+	l->all.at[below].n_overlays++;
+	return 0;
+}
+
+/* Walks down from `path`. *ret_top (may be NULL) is the layer at `path`, or
+ * NO_LAYER if there is no such file. */
+static int walk(struct layers *l, const char *path, const char *format, struct reason why,
+		size_t *ret_top, struct err *err)
+{
+	size_t i;
+	int r = take_layer(l, path, format, &i, err);
+
+	if (ret_top)
+		*ret_top = r < 0 ? NO_LAYER : i;
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	while (i != NO_LAYER && !already(&l->all.at[i], why)) {
+		struct layer *layer = &l->all.at[i];
+
+		layer->reached |= why.reached;
+		layer->live |= why.live;
+		layer->foreign |= why.foreign;
+		if (!layer->known) {
+			r = find_backing(l, i, err);
+			if (r < 0)
+				return r;
+		}
+		i = l->all.at[i].backing;
+	}
+	return 0;
+}
+
+/* ---- where chains begin ---- */
+
+static int walk_disks(struct layers *l, struct engine *e, const char *uuid, bool config,
+		      struct reason why, struct err *err)
+{
+	cleanup_free char *xml = NULL;
+	cleanup(domain_xml_free_p) struct domain_xml *d = NULL;
+	int r = e->hv->ops->domain_xml(e->hv, uuid, config, &xml, err);
+
+	if (r == -ENOENT)
+		return 0; /* it went since it was listed */
+	if (r >= 0)
+		r = domain_xml_parse(xml, &d, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < d->n_disks; i++) {
+		size_t top;
+
+		if (!d->disks[i].path)
+			continue;
+		r = walk(l, d->disks[i].path, d->disks[i].format ?: "raw", why, &top, err);
+		if (r < 0)
+			return err_wrap(err, "disk %s of %s", d->disks[i].target, d->name);
+		if (top != NO_LAYER && why.reached)
+			l->all.at[top].top = true;
+	}
+	return 0;
+}
+
+static int walk_domain(struct layers *l, struct engine *e, const struct hv_domain *domain, bool own,
+		       struct err *err)
+{
+	struct reason why = { .reached = own, .foreign = !own };
+	int r = 0;
+
+	if (domain->active) {
+		struct reason now = why;
+
+		now.live = own;
+		r = walk_disks(l, e, domain->uuid, false, now, err);
+	}
+	if (r >= 0 && domain->persistent)
+		r = walk_disks(l, e, domain->uuid, true, why, err);
+	return r;
+}
+
+static int walk_domains(struct layers *l, struct engine *e, const struct slot *s, struct err *err)
+{
+	struct hv_domain *domains = NULL;
+	size_t n = 0;
+	int r = e->hv->ops->list(e->hv, &domains, &n, err);
+
+	for (size_t i = 0; i < n && r >= 0; i++)
+		r = walk_domain(l, e, &domains[i], streq(domains[i].uuid, s->uuid), err);
+	hv_domains_free(domains, n);
+	return r;
+}
+
+static int walk_snapshots(struct layers *l, const struct vm *vm, bool own, struct err *err)
+{
+	struct reason why = { .reached = own, .foreign = !own };
+
+	for (size_t i = 0; i < vm->n_snapshots; i++) {
+		const struct snapshot *s = &vm->snapshots[i];
+
+		for (size_t d = 0; d < s->n_disks; d++) {
+			size_t top;
+			int r = walk(l, s->disks[d].path, s->disks[d].format, why, &top, err);
+
+			if (r < 0)
+				return err_wrap(err, "snapshot '%s' of %s", s->name, vm->name);
+			if (top != NO_LAYER && own)
+				l->all.at[top].frozen = true;
+		}
+	}
+	return 0;
+}
+
+static int walk_all_snapshots(struct layers *l, struct engine *e, const struct slot *s,
+			      struct err *err)
+{
+	struct vm_list *vms = engine_vms(e);
+	int r = 0;
+
+	for (size_t i = 0; i < vms->n && r >= 0; i++)
+		r = walk_snapshots(l, vms->vms[i], vms->vms[i]->id == s->id, err);
+	vm_list_unref(vms);
+	return r;
+}
+
+/* ---- images that nobody names ---- */
+
+/* An image beside a layer may have it as its backing file without libvirt
+ * knowing: made by hand, or the disk of a domain that is undefined just now. */
+static int walk_file(struct layers *l, int folder_fd, const char *folder, const char *name,
+		     struct err *err)
+{
+	cleanup_close int fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	cleanup_free char *path = xasprintf("%s/%s", folder, name);
+	struct reason why = { 0 };
+	struct stat st;
+	char magic[4];
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return 0;
+	if (pread(fd, magic, sizeof(magic), 0) != sizeof(magic) || memcmp(magic, "QFI\xfb", 4))
+		return 0;
+	return walk(l, path, "qcow2", why, NULL, err);
+}
+
+static void closedir_p(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+
+static int walk_folder(struct layers *l, const char *folder, struct err *err)
+{
+	cleanup(closedir_p) DIR *dir = opendir(folder);
+	struct dirent *entry;
+	int r = 0;
+
+	if (!dir)
+		return errno == ENOENT ? 0 : err_sys(err, errno, "cannot list %s", folder);
+	while (r >= 0 && (entry = readdir(dir)))
+		if (entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN)
+			r = walk_file(l, dirfd(dir), folder, entry->d_name, err);
+	return r;
+}
+
+static int walk_folders(struct layers *l, const struct tombstone *beside, size_t n,
+			struct err *err)
+{
+	cleanup_free char *last = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		cleanup_free char *copy = xstrdup(beside[i].file.path);
+		const char *folder = dirname(copy);
+		int r;
+
+		if (streq(folder, last))
+			continue; /* most lie in one */
+		r = walk_folder(l, folder, err);
+		if (r < 0)
+			return r;
+		free(last);
+		last = xstrdup(folder);
+	}
+	return 0;
+}
+
+int layers_build(struct engine *e, struct slot *s, const struct tombstone *beside, size_t n,
+		 struct layers *ret, struct err *err)
+{
+	struct layers l = { 0 };
+	int r = walk_domains(&l, e, s, err);
+
+	if (r >= 0)
+		r = walk_all_snapshots(&l, e, s, err);
+	if (r >= 0)
+		r = walk_folders(&l, beside, n, err);
+	if (r < 0) {
+		layers_clear(&l);
+		return err_wrap(err, "it cannot be told who needs which layer");
+	}
+	*ret = l;
+	return 0;
+}

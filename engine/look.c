@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What libvirt says about a domain, made into the struct vm that is published.
+ *
+ * libvirt sends events for domains, but none for snapshots. So whoever lists a
+ * VM looks: three cheap calls (state, snapshot names, disks). Taking, reverting
+ * or merging an external snapshot always changes a disk's source, so as long as
+ * the disks are what they were, a snapshot that is known is not read again;
+ * its XML is the expensive part, about .15 ms each.
+ *
+ * A look is never thrown across an operation: `exclusive` keeps looks away
+ * while the tree is in flux, and an operation waits for one that runs.
+ *
+ * Snapshots that hold internal parts are left alone and not shown; children of
+ * one that is not shown belong to the nearest ancestor that is.
+ */
+#include "engine/core.h"
+#include "engine/domain-xml.h"
+
+#include <errno.h>
+
+DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
+DEFINE_CLEANUP(struct snapshot_xml, snapshot_xml_free);
+
+/* One snapshot of libvirt's while it is being looked at. */
+struct sight {
+	char *name;
+	char *parent; /* name, NULL if none */
+	bool shown;
+	struct snapshot snapshot;
+};
+
+/* What one look works with. */
+struct view {
+	struct engine *e;
+	struct slot *slot;
+	struct vm *old; /* NULL at the first look */
+	struct registry_snapshot *rows;
+	size_t n_rows;
+	vec_of(struct sight) sights;
+	char *current; /* name */
+	char *disks;   /* text that changes when a disk's source does */
+	bool thorough; /* read every snapshot anew */
+	struct vm *vm;
+};
+
+static void snapshot_clear(struct snapshot *s)
+{
+	for (size_t d = 0; d < s->n_disks; d++) {
+		free(s->disks[d].target);
+		free(s->disks[d].path);
+		free(s->disks[d].format);
+	}
+	free(s->disks);
+	free(s->name);
+	free(s->description);
+	memset(s, 0, sizeof(*s));
+}
+
+static void view_clear(struct view *v)
+{
+	for (size_t i = 0; i < v->sights.n; i++) {
+		free(v->sights.at[i].name);
+		free(v->sights.at[i].parent);
+		snapshot_clear(&v->sights.at[i].snapshot);
+	}
+	vec_free(&v->sights);
+	registry_snapshots_free(v->rows, v->n_rows);
+	free(v->current);
+	free(v->disks);
+	vm_unref(v->old);
+	vm_unref(v->vm);
+}
+
+/* ---- one snapshot ---- */
+
+static void snapshot_copy(struct snapshot *to, const struct snapshot *from)
+{
+	*to = *from;
+	to->name = xstrdup(from->name);
+	to->description = xstrdup(from->description);
+	to->disks = xcalloc(from->n_disks, sizeof(*to->disks));
+	for (size_t d = 0; d < from->n_disks; d++) {
+		to->disks[d].target = xstrdup(from->disks[d].target);
+		to->disks[d].path = xstrdup(from->disks[d].path);
+		to->disks[d].format = xstrdup(from->disks[d].format);
+	}
+}
+
+static const struct registry_snapshot *row_of(const struct view *v, const char *name)
+{
+	for (size_t i = 0; i < v->n_rows; i++)
+		if (streq(v->rows[i].name, name))
+			return &v->rows[i];
+	return NULL;
+}
+
+/* Finds or makes the registry's row, and takes what it alone knows. */
+static int match_row(struct view *v, const struct snapshot_xml *x, const char *xml,
+		     struct snapshot *s, struct err *err)
+{
+	const struct registry_snapshot *row = row_of(v, x->name);
+	struct registry_snapshot fresh = { .name = x->name, .xml = (char *)xml,
+					   .created = { .tv_sec = x->created } };
+	int r;
+
+	if (row && row->created.tv_sec == x->created) {
+		s->id = row->id;
+		s->created = row->created;
+		s->consistency = row->consistency;
+		s->pinned = row->pinned;
+		return registry_snapshot_set_xml(v->e->registry, row->id, xml, err);
+	}
+	/* Another snapshot of the same name: it must not inherit id and pin. */
+	if (row) {
+		r = registry_snapshot_forget(v->e->registry, row->id, err);
+		if (r < 0)
+			return r;
+	}
+	fresh.consistency = streq(x->state, "shutoff") ? CONSISTENCY_OFFLINE : CONSISTENCY_UNKNOWN;
+	r = registry_snapshot_put(v->e->registry, v->slot->id, &fresh, err);
+	if (r < 0)
+		return r;
+	s->id = fresh.id;
+	s->created = fresh.created;
+	s->consistency = fresh.consistency;
+	return 0;
+}
+
+static int see_snapshot(struct view *v, struct sight *sight, struct err *err)
+{
+	cleanup_free char *xml = NULL;
+	cleanup(snapshot_xml_free_p) struct snapshot_xml *x = NULL;
+	struct snapshot *s = &sight->snapshot;
+	int r;
+
+	r = v->e->hv->ops->snapshot_xml(v->e->hv, v->slot->uuid, sight->name, &xml, err);
+	if (r >= 0)
+		r = snapshot_xml_parse(xml, &x, err);
+	if (r < 0)
+		return r;
+	sight->parent = xstrdup(x->parent);
+	sight->shown = x->external;
+	if (!sight->shown)
+		return 0;
+
+	s->name = xstrdup(x->name);
+	s->description = xstrdup(x->description);
+	s->disks = xcalloc(x->n_disks, sizeof(*s->disks));
+	for (size_t i = 0; i < x->n_disks; i++) {
+		if (!x->disks[i].frozen)
+			continue;
+		s->disks[s->n_disks++] = (struct snapshot_disk){
+			.target = xstrdup(x->disks[i].target),
+			.path = xstrdup(x->disks[i].frozen),
+			.format = xstrdup(x->disks[i].frozen_format),
+		};
+	}
+	return match_row(v, x, xml, s, err);
+}
+
+/* Takes a snapshot over from the last look, with its parent as a name again. */
+static bool see_again(struct view *v, struct sight *sight)
+{
+	const struct snapshot *known = v->old ? vm_snapshot_by_name(v->old, sight->name) : NULL;
+	const struct registry_snapshot *row = row_of(v, sight->name);
+	const struct snapshot *parent;
+
+	if (v->thorough || !known || !row || row->id != known->id)
+		return false;
+	snapshot_copy(&sight->snapshot, known);
+	sight->snapshot.pinned = row->pinned;
+	parent = vm_snapshot(v->old, known->parent);
+	sight->parent = xstrdup(parent ? parent->name : NULL);
+	sight->shown = true;
+	return true;
+}
+
+/* ---- all of them ---- */
+
+static struct sight *sight_of(struct view *v, const char *name)
+{
+	for (size_t i = 0; name && i < v->sights.n; i++)
+		if (streq(v->sights.at[i].name, name))
+			return &v->sights.at[i];
+	return NULL;
+}
+
+static const struct sight *nearest_shown(struct view *v, const char *name)
+{
+	struct sight *s = sight_of(v, name);
+
+	for (size_t depth = 0; s && !s->shown && depth <= v->sights.n; depth++)
+		s = sight_of(v, s->parent);
+	return s && s->shown ? s : NULL;
+}
+
+static int see_names(struct view *v, struct err *err)
+{
+	char **names = NULL;
+	size_t n = 0;
+	int r;
+
+	r = v->e->hv->ops->snapshots(v->e->hv, v->slot->uuid, &names, &n, &v->current, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		vec_add(&v->sights)->name = names[i];
+	free(names);
+	return 0;
+}
+
+/* A snapshot that is gone took its children's parent with it: read them anew. */
+static bool any_vanished(struct view *v)
+{
+	for (size_t i = 0; v->old && i < v->old->n_snapshots; i++)
+		if (!sight_of(v, v->old->snapshots[i].name))
+			return true;
+	return false;
+}
+
+static int see_snapshots(struct view *v, struct err *err)
+{
+	int r = see_names(v, err);
+
+	if (r < 0)
+		return r;
+	v->thorough = v->thorough || any_vanished(v);
+	for (size_t i = 0; i < v->sights.n; i++) {
+		if (see_again(v, &v->sights.at[i]))
+			continue;
+		r = see_snapshot(v, &v->sights.at[i], err);
+		if (r == -ENOENT) /* deleted between the two calls */
+			r = 0;
+		if (r < 0)
+			return r;
+	}
+	for (size_t i = 0; i < v->n_rows; i++) {
+		struct sight *s = sight_of(v, v->rows[i].name);
+
+		if (s && s->shown)
+			continue;
+		r = registry_snapshot_forget(v->e->registry, v->rows[i].id, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int see_disks(struct view *v, struct err *err)
+{
+	cleanup_free char *xml = NULL;
+	cleanup(domain_xml_free_p) struct domain_xml *d = NULL;
+	cleanup_fclose FILE *text = NULL;
+	size_t size;
+	int r;
+
+	r = v->e->hv->ops->domain_xml(v->e->hv, v->slot->uuid, false, &xml, err);
+	if (r >= 0)
+		r = domain_xml_parse(xml, &d, err);
+	if (r < 0)
+		return r;
+	text = open_memstream(&v->disks, &size);
+	for (size_t i = 0; i < d->n_disks; i++)
+		fprintf(text, "%s=%s\n", d->disks[i].target, d->disks[i].path ?: "");
+	return 0;
+}
+
+/* ---- the result ---- */
+
+static int oldest_first(const void *a, const void *b)
+{
+	const struct snapshot *x = a, *y = b;
+
+	if (x->created.tv_sec != y->created.tv_sec)
+		return x->created.tv_sec < y->created.tv_sec ? -1 : 1;
+	if (x->created.tv_nsec != y->created.tv_nsec)
+		return x->created.tv_nsec < y->created.tv_nsec ? -1 : 1;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static void build_vm(struct view *v, const struct hv_domain *domain, const struct registry_vm *row)
+{
+	struct vm *vm = xnew(struct vm);
+	const struct sight *current;
+
+	vm->refs = 1;
+	vm->id = v->slot->id;
+	memcpy(vm->uuid, v->slot->uuid, sizeof(vm->uuid));
+	vm->name = xstrdup(domain->name);
+	vm->state = domain->state;
+	vm->active = domain->active;
+	vm->uid = row->uid;
+	vm->gid = row->gid;
+	vm->mode = row->mode;
+	vm->quiesce = row->quiesce;
+
+	current = nearest_shown(v, v->current);
+	vm->current = current ? current->snapshot.id : 0;
+	for (size_t i = 0; i < v->sights.n; i++) {
+		struct sight *s = &v->sights.at[i];
+		const struct sight *parent = s->shown ? nearest_shown(v, s->parent) : NULL;
+
+		s->snapshot.parent = parent ? parent->snapshot.id : 0;
+	}
+	vm->snapshots = xcalloc(v->sights.n, sizeof(*vm->snapshots));
+	for (size_t i = 0; i < v->sights.n; i++) {
+		if (!v->sights.at[i].shown)
+			continue;
+		vm->snapshots[vm->n_snapshots++] = v->sights.at[i].snapshot;
+		memset(&v->sights.at[i].snapshot, 0, sizeof(struct snapshot));
+	}
+	qsort(vm->snapshots, vm->n_snapshots, sizeof(*vm->snapshots), oldest_first);
+	v->vm = vm;
+}
+
+static bool same_snapshots(const struct vm *a, const struct vm *b)
+{
+	if (a->n_snapshots != b->n_snapshots)
+		return false;
+	for (size_t i = 0; i < a->n_snapshots; i++) {
+		const struct snapshot *x = &a->snapshots[i], *y = &b->snapshots[i];
+
+		if (x->id != y->id || x->parent != y->parent || x->pinned != y->pinned ||
+		    x->n_disks != y->n_disks || !streq(x->name, y->name) ||
+		    !streq(x->description, y->description))
+			return false;
+		for (size_t d = 0; d < x->n_disks; d++)
+			if (!streq(x->disks[d].path, y->disks[d].path))
+				return false;
+	}
+	return true;
+}
+
+static bool same_vm(const struct vm *a, const struct vm *b)
+{
+	return streq(a->name, b->name) && streq(a->state, b->state) && a->uid == b->uid &&
+	       a->gid == b->gid && a->mode == b->mode && a->quiesce == b->quiesce &&
+	       a->current == b->current && same_snapshots(a, b);
+}
+
+/* The moment when the list last changed; at the first look, the newest snapshot's. */
+static struct timespec when_changed(const struct vm *old, const struct vm *now)
+{
+	struct timespec t = { 0 };
+
+	if (old && same_snapshots(old, now))
+		return old->changed;
+	if (!old && now->n_snapshots)
+		return now->snapshots[now->n_snapshots - 1].created;
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t;
+}
+
+static void finish(struct view *v)
+{
+	struct engine *e = v->e;
+	bool same = v->old && same_vm(v->old, v->vm);
+
+	v->vm->changed = when_changed(v->old, v->vm);
+	if (!same)
+		slot_publish(e, v->slot, steal_pointer(&v->vm));
+	LOCK_SCOPE(&e->lock);
+	free(v->slot->seen);
+	v->slot->seen = steal_pointer(&v->disks);
+	clock_gettime(CLOCK_MONOTONIC, &v->slot->looked);
+}
+
+int look(struct engine *e, struct slot *s, enum look how, struct err *err)
+{
+	cleanup(view_clear) struct view v = { .e = e, .slot = s };
+	struct hv_domain domain = { 0 };
+	struct registry_vm row;
+	int r;
+
+	v.old = slot_view(e, s);
+	r = e->hv->ops->lookup(e->hv, s->uuid, &domain, err);
+	if (r == -ENOENT) {
+		if (v.old)
+			slot_publish(e, s, NULL);
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	r = see_disks(&v, err);
+	if (r >= 0)
+		r = registry_snapshots(e->registry, s->id, &v.rows, &v.n_rows, err);
+	if (r >= 0) {
+		pthread_mutex_lock(&e->lock);
+		v.thorough = how == LOOK_ALL || (how == LOOK_AUTO && !streq(s->seen, v.disks));
+		row = s->row;
+		pthread_mutex_unlock(&e->lock);
+		r = see_snapshots(&v, err);
+	}
+	if (r >= 0) {
+		build_vm(&v, &domain, &row);
+		finish(&v);
+	}
+	free(domain.name);
+	return r < 0 ? r : 0;
+}
+
+/* ---- who looks ---- */
+
+/* True if `s` may be looked at, and nobody else looks; the lock is held. */
+static bool begin_look(struct engine *e, struct slot *s)
+{
+	if (s->looking) {
+		/* What the other one finds is as good. */
+		while (s->looking)
+			pthread_cond_wait(&e->changed, &e->lock);
+		return false;
+	}
+	if (s->exclusive || (s->unsettled && s->busy))
+		return false;
+	s->looking = true;
+	return true;
+}
+
+/* A look from outside of the VM's queue. */
+static void look_as_guest(struct engine *e, struct slot *s, enum look how)
+{
+	bool unsettled;
+	int r = 0;
+
+	pthread_mutex_lock(&e->lock);
+	if (!begin_look(e, s)) {
+		pthread_mutex_unlock(&e->lock);
+		return;
+	}
+	unsettled = s->unsettled;
+	pthread_mutex_unlock(&e->lock);
+
+	/* What was known stays, if libvirt does not answer. */
+	if (unsettled)
+		r = recover(e, s, RECOVER_TREE, NULL);
+	if (r >= 0)
+		look(e, s, how, NULL);
+
+	pthread_mutex_lock(&e->lock);
+	s->looking = false;
+	pthread_cond_broadcast(&e->changed);
+	pthread_mutex_unlock(&e->lock);
+}
+
+static bool is_fresh(const struct slot *s, unsigned max_age_ms)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - s->looked.tv_sec) * 1000 +
+	       (now.tv_nsec - s->looked.tv_nsec) / 1000000 < (long)max_age_ms;
+}
+
+void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms)
+{
+	struct slot *s;
+	bool fresh;
+
+	pthread_mutex_lock(&e->lock);
+	s = slot_by_id(e, vm_id);
+	fresh = !s || (max_age_ms && is_fresh(s, max_age_ms));
+	pthread_mutex_unlock(&e->lock);
+	if (!fresh && e->hv->ops->connected(e->hv))
+		look_as_guest(e, s, LOOK_AUTO);
+}
+
+int look_at_all(struct engine *e, struct err *err)
+{
+	struct hv_domain *domains = NULL;
+	vec_of(struct slot *) slots = { 0 };
+	size_t n = 0;
+	int r;
+
+	r = e->hv->ops->list(e->hv, &domains, &n, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n && r >= 0; i++) {
+		struct slot *s;
+
+		r = slot_for(e, domains[i].uuid, &s, err);
+	}
+	hv_domains_free(domains, n);
+	if (r < 0)
+		return r;
+
+	/* Those that went while nobody listened are slots too. */
+	pthread_mutex_lock(&e->lock);
+	for (size_t i = 0; i < e->slots.n; i++)
+		vec_push(&slots, e->slots.at[i]);
+	pthread_mutex_unlock(&e->lock);
+	for (size_t i = 0; i < slots.n; i++) {
+		look_as_guest(e, slots.at[i], LOOK_ALL);
+		/* Its journal or its tombstones may wait since long. */
+		collect_later(e, slots.at[i]);
+	}
+	vec_free(&slots);
+	return 0;
+}
+
+static void look_at_news(struct engine *e, const char *uuid)
+{
+	struct slot *s;
+	bool waiting;
+
+	if (slot_for(e, uuid, &s, NULL) < 0)
+		return;
+	look_as_guest(e, s, LOOK_AUTO);
+	/* What could not be merged while it ran, or while it did not, perhaps can now. */
+	pthread_mutex_lock(&e->lock);
+	waiting = s->job.tombstones > 0;
+	pthread_mutex_unlock(&e->lock);
+	if (waiting)
+		collect_later(e, s);
+}
+
+void *look_thread(void *engine)
+{
+	struct engine *e = engine;
+
+	pthread_mutex_lock(&e->lock);
+	while (!e->stopping) {
+		if (e->all_new) {
+			e->all_new = false;
+			pthread_mutex_unlock(&e->lock);
+			look_at_all(e, NULL);
+			pthread_mutex_lock(&e->lock);
+		} else if (e->news.n) {
+			char *uuid = e->news.at[--e->news.n];
+
+			pthread_mutex_unlock(&e->lock);
+			look_at_news(e, uuid);
+			free(uuid);
+			pthread_mutex_lock(&e->lock);
+		} else {
+			pthread_cond_wait(&e->news_wake, &e->lock);
+		}
+	}
+	pthread_mutex_unlock(&e->lock);
+	return NULL;
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Merging: an overlay C is committed into the layer F under it, after which F
+ * reads as C did, and C goes. C may be the layer that the VM writes to, the
+ * frozen layer of a snapshot, or a tombstone; F is always a tombstone that
+ * only C needs, so nobody misses what F was.
+ *
+ * While the data move, every chain through C reads the same: only clusters
+ * that C holds are written in F, and C is in front of them.
+ *
+ * Steps
+ *   data        the commit; can be broken off and repeated at any time.
+ *   references  C's other overlays get F as their backing file, and so do the
+ *               domain's config and the snapshots' metadata. From here on
+ *               nothing is undone: F is as good as C, and only F will be kept.
+ *   record      tombstones: F's goes; if C had one, it is F's now.
+ *   remove      C's file.
+ */
+#include "engine/merge.h"
+
+#include "engine/domain-xml.h"
+#include "engine/layers.h"
+#include "engine/qemu-img.h"
+
+#include <errno.h>
+
+static const struct plan_disk *disk_of(const struct op *op)
+{
+	return &op->plan->disks[0];
+}
+
+/* ---- data ---- */
+
+/* Whether the VM runs with C or F in its chains. */
+static int is_live(struct op *op, bool *ret, struct err *err)
+{
+	struct layers layers;
+	size_t i;
+	int r = layers_build(op->e, op->slot, NULL, 0, &layers, err);
+
+	if (r < 0)
+		return r;
+	i = layers_find(&layers, &disk_of(op)->below);
+	*ret = i != NO_LAYER && layers.all.at[i].live;
+	layers_clear(&layers);
+	return 0;
+}
+
+static int step_data(struct op *op, struct err *err)
+{
+	bool live;
+	int r = is_live(op, &live, err);
+
+	if (r < 0)
+		return r;
+	return live ? commit_live(op, err) : commit_offline(op, err);
+}
+
+static int undo_data(struct op *op, struct err *err)
+{
+	bool stopping;
+
+	pthread_mutex_lock(&op->e->lock);
+	stopping = op->e->stopping;
+	pthread_mutex_unlock(&op->e->lock);
+	/* The job goes on in QEMU, and the next process takes it up. */
+	if (stopping)
+		return err_set(err, ESHUTDOWN, "shutting down");
+	return commit_live_abort(op, err);
+}
+
+/* ---- references ---- */
+
+static int rebase_overlays(struct op *op, struct err *err)
+{
+	const struct plan_disk *d = disk_of(op);
+	struct layers layers;
+	size_t c;
+	int r = layers_build(op->e, op->slot, NULL, 0, &layers, err);
+
+	if (r < 0)
+		return r;
+	c = layers_find(&layers, &d->overlay);
+	for (size_t i = 0; c != NO_LAYER && i < layers.all.n && r >= 0; i++) {
+		const struct layer *on_top = &layers.all.at[i];
+
+		if (on_top->backing != c)
+			continue;
+		r = qemu_img_rebase_unsafe(on_top->file.path, on_top->file.format, d->below.path,
+					   d->below.format, err);
+		if (r >= 0)
+			r = file_sync(on_top->file.path, err);
+	}
+	layers_clear(&layers);
+	return r;
+}
+
+static int rename_in_config(struct op *op, const struct xml_rename *rename, struct err *err)
+{
+	cleanup_free char *xml = NULL, *edited = NULL;
+	bool changed = false;
+	int r;
+
+	r = op->e->hv->ops->domain_xml(op->e->hv, op->slot->uuid, true, &xml, err);
+	if (r >= 0)
+		r = domain_xml_rename(xml, rename, 1, &edited, &changed, err);
+	if (r >= 0 && changed)
+		r = op->e->hv->ops->define(op->e->hv, edited, err);
+	return r;
+}
+
+static int rename_in_snapshot(struct op *op, const struct xml_rename *rename, const char *name,
+			      bool current, struct err *err)
+{
+	struct snapshot_edit edit = { .renames = rename, .n_renames = 1 };
+	cleanup_free char *xml = NULL, *edited = NULL;
+	int r;
+
+	r = op->e->hv->ops->snapshot_xml(op->e->hv, op->slot->uuid, name, &xml, err);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0 || !strstr(xml, "<disk"))
+		return r;
+	r = snapshot_xml_edit(xml, &edit, &edited, err);
+	if (r < 0 || streq(xml, edited))
+		return r;
+	return op->e->hv->ops->snapshot_redefine(op->e->hv, op->slot->uuid, edited, current, err);
+}
+
+static int rename_in_snapshots(struct op *op, const struct xml_rename *rename, struct err *err)
+{
+	cleanup_free char *current = NULL;
+	char **names = NULL;
+	size_t n = 0;
+	int r = op->e->hv->ops->snapshots(op->e->hv, op->slot->uuid, &names, &n, &current, err);
+
+	for (size_t i = 0; i < n; i++) {
+		if (r >= 0)
+			r = rename_in_snapshot(op, rename, names[i], streq(names[i], current), err);
+		free(names[i]);
+	}
+	free(names);
+	return r;
+}
+
+static int step_references(struct op *op, struct err *err)
+{
+	const struct plan_disk *d = disk_of(op);
+	struct xml_rename rename = { d->overlay.path, d->below.path, d->below.format };
+	int r;
+
+	slot_begin_exclusive(op->e, op->slot);
+	r = rebase_overlays(op, err);
+	if (r >= 0)
+		r = rename_in_config(op, &rename, err);
+	if (r >= 0)
+		r = rename_in_snapshots(op, &rename, err);
+	return r;
+}
+
+/* ---- record, remove ---- */
+
+static int step_record(struct op *op, struct err *err)
+{
+	const struct plan_disk *d = disk_of(op);
+	struct registry_change change = {
+		.vm_id = op->slot->id,
+		.moved_from = &d->overlay,
+		.moved_to = &d->below,
+	};
+
+	return registry_apply(op->e->registry, &change, err);
+}
+
+static int step_remove(struct op *op, struct err *err)
+{
+	const struct plan_disk *d = disk_of(op);
+	struct layers layers;
+	bool needed;
+	size_t c;
+	int r = layers_build(op->e, op->slot, NULL, 0, &layers, err);
+
+	if (r < 0)
+		return r;
+	c = layers_find(&layers, &d->overlay);
+	needed = c != NO_LAYER;
+	layers_clear(&layers);
+	/* Somebody took it into use meanwhile: then it is theirs. */
+	return needed ? 0 : file_remove(&d->overlay, err);
+}
+
+/* While C is where the VM writes, or will at its next start, the data have to
+ * be looked at again: it may have run and written since. Once it is not, F is
+ * in its place and may have been written, and must not be committed into. */
+static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
+{
+	struct layers layers;
+	size_t c;
+	int r = layers_build(op->e, op->slot, NULL, 0, &layers, err);
+
+	if (r < 0)
+		return r;
+	c = layers_find(&layers, &disk_of(op)->overlay);
+	if (step == 0 && c == NO_LAYER)
+		*ret_from = 1; /* nobody has C any more: the commit came to its end */
+	else if (c != NO_LAYER && layers.all.at[c].top)
+		*ret_from = 0;
+	layers_clear(&layers);
+	/* It is planned anew when there is time. But an order to pivot that may
+	 * or may not have been carried out must not be forgotten. */
+	if (*ret_from == 0 && op->hurry && !(op->plan->flags & MERGE_PIVOTING))
+		return -ECANCELED;
+	return 0;
+}
+
+static const struct step steps[] = {
+	{ "data", step_data, undo_data },
+	{ "references", step_references, NULL },
+	{ "record", step_record, NULL },
+	{ "remove", step_remove, NULL },
+};
+
+const struct op_kind op_merge = { "merge", steps, 4, 1, settle };

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "engine/op.h"
+
+#include <errno.h>
+
+int (*op_fault)(const char *kind, const char *step, bool after);
+
+static const struct op_kind *const kinds[] = {
+	&op_create, &op_delete, &op_rename, &op_revert, &op_merge,
+};
+
+static int fault(const struct op *op, size_t i, bool after, struct err *err)
+{
+	int r = op_fault ? op_fault(op->kind->name, op->kind->steps[i].name, after) : 0;
+
+	return r < 0 ? err_set(err, -r, "a fault that a test asked for") : 0;
+}
+
+int op_note(struct op *op, const char *step, struct err *err)
+{
+	cleanup_free char *plan = plan_to_json(op->plan);
+
+	return journal_step(op->e->registry, op->id, step, plan, err);
+}
+
+static int run_step(struct op *op, size_t i, struct err *err)
+{
+	const struct step *step = &op->kind->steps[i];
+	int r = op_note(op, step->name, err);
+
+	if (r < 0)
+		return r;
+	r = fault(op, i, false, err);
+	if (r < 0)
+		return r;
+	r = step->run(op, err);
+	if (r < 0)
+		return r;
+	return fault(op, i, true, err);
+}
+
+/* Undoes the steps from number `i` back. All are tried; the first error stays. */
+static int undo_from(struct op *op, size_t i, struct err *err)
+{
+	int first = 0;
+
+	for (size_t n = i + 1; n-- > 0;) {
+		const struct step *step = &op->kind->steps[n];
+		int r = step->undo ? step->undo(op, first ? NULL : err) : 0;
+
+		if (r < 0 && !first)
+			first = r;
+	}
+	return first;
+}
+
+/* Nobody may look at the tree before this operation has come to its end. A
+ * merge changes no snapshot: it does not count. */
+static void set_unsettled(struct op *op, bool unsettled)
+{
+	if (op->kind == &op_merge)
+		return;
+	LOCK_SCOPE(&op->e->lock);
+
+	op->slot->unsettled = unsettled;
+}
+
+static int run_from(struct op *op, size_t i, struct err *err)
+{
+	int r = 0;
+
+	set_unsettled(op, true);
+	for (; i < op->kind->n_steps; i++) {
+		struct err undo_err = ERR_INIT;
+
+		r = run_step(op, i, err);
+		if (r >= 0)
+			continue;
+		if (i >= op->kind->no_return)
+			return r; /* stays open, to be finished */
+		if (undo_from(op, i, &undo_err) < 0)
+			return r; /* stays open, to be undone */
+		break;
+	}
+	if (r < 0) {
+		if (journal_end(op->e->registry, op->id, NULL) >= 0)
+			set_unsettled(op, false);
+		return r;
+	}
+	r = journal_end(op->e->registry, op->id, err);
+	if (r >= 0)
+		set_unsettled(op, false);
+	return r;
+}
+
+static void op_clear(struct op *op)
+{
+	if (op->lock_fd >= 0)
+		close(op->lock_fd);
+	plan_free(op->plan);
+}
+
+int op_run(struct engine *e, struct slot *s, const struct op_kind *kind, struct plan *plan,
+	   struct err *err)
+{
+	cleanup(op_clear) struct op op = { .e = e, .slot = s, .kind = kind, .plan = plan,
+					    .lock_fd = -1 };
+	cleanup_free char *json = plan_to_json(plan);
+	int r;
+
+	r = journal_begin(e->registry, s->id, kind->name, json, &op.id, err);
+	return r < 0 ? r : run_from(&op, 0, err);
+}
+
+static size_t step_number(const struct op_kind *kind, const char *name)
+{
+	for (size_t i = 0; i < kind->n_steps; i++)
+		if (streq(kind->steps[i].name, name))
+			return i;
+	return 0; /* begun, and no step yet */
+}
+
+int op_settle(struct engine *e, struct slot *s, const struct journal_op *j, bool hurry,
+	      struct err *err)
+{
+	cleanup(op_clear) struct op op = { .e = e, .slot = s, .id = j->id, .hurry = hurry,
+					    .lock_fd = -1 };
+	size_t step, from;
+	int r;
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (streq(kinds[i]->name, j->kind))
+			op.kind = kinds[i];
+	if (!op.kind)
+		return err_set(err, EIO, "the journal holds an operation '%s' that this version "
+			       "does not know", j->kind);
+	r = plan_from_json(j->plan, &op.plan, err);
+	if (r < 0)
+		return r;
+
+	step = from = step_number(op.kind, j->step);
+	r = op.kind->settle(&op, step, &from, err);
+	if (r == -ECANCELED) {
+		r = undo_from(&op, step, err);
+		return r < 0 ? r : journal_end(e->registry, op.id, err);
+	}
+	if (r < 0)
+		return r;
+	return run_from(&op, from, err);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "engine/overlay.h"
+
+#include "engine/domain-xml.h"
+#include "engine/qemu-img.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
+
+void overlay_new_id(char ret[17])
+{
+	uint64_t id;
+
+	if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+		abort(); /* cannot fail for 8 bytes, see getrandom(2) */
+	snprintf(ret, 17, "%016llx", (unsigned long long)id);
+}
+
+char *overlay_path(const struct engine *e, const char *uuid, const char *id, const char *target,
+		   const char *below)
+{
+	const char *slash = strrchr(below, '/');
+
+	if (e->store)
+		return xasprintf("%s/%s/kws-%.8s-%s-%s.qcow2", e->store, uuid, uuid, id, target);
+	return xasprintf("%.*s/kws-%.8s-%s-%s.qcow2", (int)(slash - below), below, uuid, id, target);
+}
+
+static int create_one(const struct op *op, struct plan_disk *d, struct err *err)
+{
+	int r;
+
+	if (op->e->store) {
+		cleanup_free char *folder = xasprintf("%s/%s", op->e->store, op->slot->uuid);
+
+		r = folder_make(folder, err);
+		if (r < 0)
+			return r;
+	}
+	r = file_create_private(d->overlay.path, d->below.path, err);
+	if (r < 0)
+		return r;
+	r = qemu_img_overlay(d->overlay.path, d->below.path, d->below.format, d->size, err);
+	if (r >= 0)
+		r = file_sync(d->overlay.path, err);
+	if (r >= 0)
+		r = file_sync_folder(d->overlay.path, err);
+	return r;
+}
+
+/* Learns what the overlay's file is; 0 also if there is none. */
+static int identify(struct plan_disk *d, struct err *err)
+{
+	struct layer_file found;
+	int r = layer_file_stat(d->overlay.path, "qcow2", &found, err);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	d->overlay.dev = found.dev;
+	d->overlay.ino = found.ino;
+	layer_file_clear(&found);
+	return 0;
+}
+
+int overlays_create(struct op *op, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < op->plan->n_disks && r >= 0; i++) {
+		struct plan_disk *d = &op->plan->disks[i];
+
+		r = create_one(op, d, err);
+		if (r >= 0)
+			r = identify(d, err);
+	}
+	return r;
+}
+
+/* ---- who uses them ---- */
+
+struct use {
+	struct domain_xml *live, *config;
+};
+
+static void use_clear(struct use *u)
+{
+	domain_xml_free(u->live);
+	domain_xml_free(u->config);
+}
+
+static int use_read(struct op *op, bool config, struct domain_xml **ret, struct err *err)
+{
+	cleanup_free char *xml = NULL;
+	int r = op->e->hv->ops->domain_xml(op->e->hv, op->slot->uuid, config, &xml, err);
+
+	if (r == -ENOENT)
+		return 0; /* the domain is gone: it uses nothing */
+	return r < 0 ? r : domain_xml_parse(xml, ret, err);
+}
+
+static int use_open(struct op *op, struct use *ret, struct err *err)
+{
+	int r = use_read(op, false, &ret->live, err);
+
+	return r < 0 ? r : use_read(op, true, &ret->config, err);
+}
+
+static bool has_source(const struct domain_xml *d, const char *path)
+{
+	for (size_t i = 0; d && i < d->n_disks; i++)
+		if (streq(d->disks[i].path, path))
+			return true;
+	return false;
+}
+
+static bool uses(const struct use *u, const struct plan_disk *d)
+{
+	return has_source(u->live, d->overlay.path) || has_source(u->config, d->overlay.path);
+}
+
+int overlays_in_use(struct op *op, bool *ret, struct err *err)
+{
+	cleanup(use_clear) struct use use = { 0 };
+	bool in_use = false;
+	int r = use_open(op, &use, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < op->plan->n_disks; i++)
+		in_use = in_use || uses(&use, &op->plan->disks[i]);
+	*ret = in_use;
+	return 0;
+}
+
+static int bury_below(const struct op *op, const struct plan_disk *d, struct err *err)
+{
+	struct tombstone t = { .target = d->target, .file = d->below };
+	struct registry_change change = { .vm_id = op->slot->id, .bury = &t, .n_bury = 1 };
+
+	return registry_apply(op->e->registry, &change, err);
+}
+
+int overlays_remove(struct op *op, struct err *err)
+{
+	cleanup(use_clear) struct use use = { 0 };
+	int r = use_open(op, &use, err);
+
+	for (size_t i = 0; i < op->plan->n_disks && r >= 0; i++) {
+		struct plan_disk *d = &op->plan->disks[i];
+
+		if (uses(&use, d)) {
+			r = bury_below(op, d, err);
+			continue;
+		}
+		/* The name is random and the journal's own: what has it is ours, also
+		 * when the process died before it could note the inode. */
+		if (d->overlay.ino == 0)
+			r = identify(d, err);
+		if (r >= 0 && d->overlay.ino != 0)
+			r = file_remove(&d->overlay, err);
+	}
+	return r;
+}

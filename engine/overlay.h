@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The overlays that the engine makes: named, created empty with the owner of
+ * the disk they lie on, and taken away again if nothing came of it. Their
+ * names come from ids, never from what a snapshot is called, so that a rename
+ * moves nothing: kws-<VM>-<random>-<target>.qcow2.
+ */
+#ifndef KWS_ENGINE_OVERLAY_H
+#define KWS_ENGINE_OVERLAY_H
+
+#include "engine/op.h"
+
+/* The text between the VM and the target in a file's name; 16 hex digits. */
+void overlay_new_id(char ret[17]);
+
+/* Where the overlay of a disk goes: beside the file it lies on, or in the
+ * store's folder of that VM. The caller frees it. */
+char *overlay_path(const struct engine *e, const char *uuid, const char *id, const char *target,
+		   const char *below);
+
+/* Makes the files of op->plan's overlays, each on its `below`, and syncs them. */
+int overlays_create(struct op *op, struct err *err);
+
+/* Deletes them again. An overlay that the domain uses is not deleted: then the
+ * layer under it is buried as a tombstone, for libvirt did switch over. */
+int overlays_remove(struct op *op, struct err *err);
+
+/* *ret tells whether the domain's config, or what runs, has one of the plan's
+ * overlays as a disk's source. */
+int overlays_in_use(struct op *op, bool *ret, struct err *err);
+
+#endif

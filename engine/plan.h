@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The plan of an operation: all that a later process needs to finish it or to
+ * undo it, kept in the journal as JSON. One form for every kind of operation;
+ * each uses the fields that it needs.
+ */
+#ifndef KWS_ENGINE_PLAN_H
+#define KWS_ENGINE_PLAN_H
+
+#include "engine/files.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct plan_disk {
+	char *target;
+	/* create: the layer that is frozen. revert: the one gone back to. delete:
+	 * the snapshot's. merge: the one that is merged into. */
+	struct layer_file below;
+	/* create, revert: the overlay that is made. merge: the layer that goes.
+	 * dev and ino are 0 until the file is there. */
+	struct layer_file overlay;
+	/* revert: the active layer that is left. ino 0: it stays. */
+	struct layer_file left;
+	uint64_t size;    /* virtual, of the overlay to be made; bytes */
+	uint64_t written; /* merge: when the overlay was last written; ns since the epoch */
+};
+
+struct plan {
+	char *name;     /* of the snapshot */
+	char *new_name; /* rename */
+	char *xml;      /* create: what libvirt is asked; rename: the old metadata */
+	uint32_t snapshot; /* id, 0 if it has none yet */
+	unsigned flags;    /* of the operation: enum revert_flags, hv_create_flags */
+	struct plan_disk *disks;
+	size_t n_disks;
+};
+
+struct plan *plan_new(void);
+void plan_free(struct plan *p); /* NULL is allowed */
+
+/* Appends a disk; the pointer is good until the next one. */
+struct plan_disk *plan_add_disk(struct plan *p, const char *target);
+
+/* The caller frees the text. */
+char *plan_to_json(const struct plan *p);
+int plan_from_json(const char *json, struct plan **ret, struct err *err);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Writing qcow2 is QEMU's: the few things that are done outside a running VM
+ * are done by qemu-img. Each call waits for the program to end.
+ */
+#ifndef KWS_ENGINE_QEMU_IMG_H
+#define KWS_ENGINE_QEMU_IMG_H
+
+#include "common/err.h"
+
+#include <stdint.h>
+
+/* Writes an empty qcow2 of `size` bytes on top of `backing` into `path`, which
+ * exists (its owner and mode stay). The backing file is not opened, so it
+ * costs the same at every depth. */
+int qemu_img_overlay(const char *path, const char *backing, const char *backing_format,
+		     uint64_t size, struct err *err);
+
+/* Moves what `path` holds into its backing file, and leaves `path` as it is. */
+int qemu_img_commit(const char *path, const char *format, struct err *err);
+
+/* Writes another backing file into the header of `path`; no data is looked at:
+ * both must read the same through `path`. */
+int qemu_img_rebase_unsafe(const char *path, const char *format, const char *backing,
+			   const char *backing_format, struct err *err);
+
+#endif

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who works when. Each VM has a queue of operations that somebody waits for,
+ * and a wish for background work (a collection: merging the layers of deleted
+ * snapshots). A VM is worked on by one thread at a time; two pools of workers
+ * take VMs that have something to do, one for operations, one for collections,
+ * so that merges which take minutes never use up the threads for a mkdir.
+ *
+ * An operation that arrives while its VM is being collected tells the
+ * collection to step aside. That one gives up its place at the next point
+ * where nothing is half done, and is queued again behind the operation.
+ */
+#include "engine/core.h"
+
+#include <errno.h>
+
+static int thread_start(struct engine *e, void *(*run)(void *), struct err *err)
+{
+	int r = pthread_create(&e->workers[e->n_workers], NULL, run, e);
+
+	if (r)
+		return err_sys(err, r, "cannot start a thread");
+	e->n_workers++;
+	return 0;
+}
+
+static struct slot *ready_take(struct ready *ready)
+{
+	struct slot *s = ready->slots.at[0];
+
+	ready->slots.n--;
+	memmove(&ready->slots.at[0], &ready->slots.at[1],
+		ready->slots.n * sizeof(ready->slots.at[0]));
+	return s;
+}
+
+static void ready_put(struct ready *ready, struct slot *s)
+{
+	vec_push(&ready->slots, s);
+	pthread_cond_signal(&ready->wake);
+}
+
+/* ---- waiting for a VM to become idle ---- */
+
+static bool is_idle(const struct slot *s)
+{
+	return !s->busy && !s->first && !s->collect_wanted;
+}
+
+/* Answers the waiters of an idle VM. Lets go of the lock meanwhile. */
+static void answer_waiters(struct engine *e, struct slot *s)
+{
+	struct err err = ERR_INIT;
+	__typeof__(s->waiters) waiters = s->waiters;
+	int r = 0;
+
+	if (!waiters.n)
+		return;
+	memset(&s->waiters, 0, sizeof(s->waiters));
+	if (s->job_error)
+		r = err_set(&err, EIO, "%s", s->job_error);
+	pthread_mutex_unlock(&e->lock);
+	for (size_t i = 0; i < waiters.n; i++)
+		waiters.at[i].done(waiters.at[i].opaque, r, &err);
+	vec_free(&waiters);
+	pthread_mutex_lock(&e->lock);
+}
+
+uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *opaque)
+{
+	struct err err = ERR_INIT;
+	struct slot *s;
+	uint64_t ticket = 0;
+
+	pthread_mutex_lock(&e->lock);
+	s = slot_by_id(e, vm_id);
+	if (s) {
+		ticket = ++e->next_ticket;
+		vec_push(&s->waiters, ((struct waiter){ ticket, done, opaque }));
+		if (is_idle(s))
+			answer_waiters(e, s);
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (!s)
+		done(opaque, err_set(&err, ENOENT, "there is no such VM any more"), &err);
+	return ticket;
+}
+
+void engine_wait_cancel(struct engine *e, uint64_t ticket)
+{
+	struct err err = ERR_INIT;
+	struct waiter found = { 0 };
+
+	pthread_mutex_lock(&e->lock);
+	for (size_t i = 0; i < e->slots.n && !found.done; i++) {
+		struct slot *s = e->slots.at[i];
+
+		for (size_t w = 0; w < s->waiters.n; w++) {
+			if (s->waiters.at[w].ticket != ticket)
+				continue;
+			found = s->waiters.at[w];
+			s->waiters.at[w] = s->waiters.at[--s->waiters.n];
+			break;
+		}
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (found.done)
+		found.done(found.opaque, err_set(&err, EINTR, "interrupted"), &err);
+}
+
+/* ---- the queue ---- */
+
+/* Something of `s` changed: sees who is to be woken. The lock is held. */
+static void kick(struct engine *e, struct slot *s)
+{
+	if (s->busy) {
+		s->step_aside = s->first != NULL;
+	} else if (s->first) {
+		ready_put(&e->operations, s);
+	} else if (s->collect_wanted) {
+		ready_put(&e->collections, s);
+	} else {
+		answer_waiters(e, s);
+	}
+	pthread_cond_broadcast(&e->changed);
+}
+
+struct task *task_new(task_fn *run, engine_done *done, void *opaque)
+{
+	struct task *t = xnew(struct task);
+
+	t->run = run;
+	t->done = done;
+	t->opaque = opaque;
+	return t;
+}
+
+static void task_free(struct task *t)
+{
+	free(t->text);
+	free(t);
+}
+
+void task_submit(struct engine *e, uint32_t vm_id, struct task *t)
+{
+	struct err err = ERR_INIT;
+	struct slot *s;
+
+	pthread_mutex_lock(&e->lock);
+	s = slot_by_id(e, vm_id);
+	if (s && s->view && !e->stopping) {
+		*(s->last ? &s->last->next : &s->first) = t;
+		s->last = t;
+		kick(e, s);
+		t = NULL;
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (t) {
+		t->done(t->opaque, err_set(&err, ENOENT, "there is no such VM any more"), &err);
+		task_free(t);
+	}
+}
+
+void collect_later(struct engine *e, struct slot *s)
+{
+	LOCK_SCOPE(&e->lock);
+
+	s->collect_wanted = true;
+	kick(e, s);
+}
+
+static struct task *task_take(struct slot *s)
+{
+	struct task *t = s->first;
+
+	s->first = t->next;
+	if (!s->first)
+		s->last = NULL;
+	return t;
+}
+
+/* Keeps looks away, and waits for one that runs. The lock is held. */
+static void begin_exclusive(struct engine *e, struct slot *s)
+{
+	s->exclusive = true;
+	while (s->looking)
+		pthread_cond_wait(&e->changed, &e->lock);
+}
+
+void slot_begin_exclusive(struct engine *e, struct slot *s)
+{
+	LOCK_SCOPE(&e->lock);
+
+	begin_exclusive(e, s);
+}
+
+void slot_end_exclusive(struct engine *e, struct slot *s)
+{
+	LOCK_SCOPE(&e->lock);
+
+	s->exclusive = false;
+}
+
+/* ---- workers ---- */
+
+static void work_operation(struct engine *e, struct slot *s)
+{
+	struct task *t = task_take(s);
+	struct err err = ERR_INIT;
+	int r;
+
+	s->busy = true;
+	begin_exclusive(e, s);
+	pthread_mutex_unlock(&e->lock);
+
+	if (e->hv->ops->connected(e->hv))
+		r = recover(e, s, RECOVER_HURRY, &err);
+	else
+		r = err_set(&err, EHOSTDOWN, "libvirt does not answer; nothing was changed, try "
+			    "again when it is back");
+	if (r >= 0)
+		r = t->run(e, s, t, &err);
+	if (r < 0)
+		engine_set_last_error(e, s->id, err.msg);
+
+	pthread_mutex_lock(&e->lock);
+	s->exclusive = false;
+	s->busy = false;
+	pthread_mutex_unlock(&e->lock);
+	t->done(t->opaque, r, &err);
+	task_free(t);
+	pthread_mutex_lock(&e->lock);
+	kick(e, s);
+}
+
+static void work_collection(struct engine *e, struct slot *s)
+{
+	struct err err = ERR_INIT;
+	bool stepped_aside;
+	int r;
+
+	s->busy = true;
+	s->collect_wanted = false;
+	s->step_aside = false;
+	begin_exclusive(e, s);
+	pthread_mutex_unlock(&e->lock);
+
+	r = recover(e, s, RECOVER_TREE, &err);
+	slot_end_exclusive(e, s);
+	if (r >= 0)
+		r = recover(e, s, RECOVER_ALL, &err);
+	if (r >= 0)
+		r = collect(e, s, &err);
+
+	pthread_mutex_lock(&e->lock);
+	s->busy = false;
+	s->job.running = false;
+	stepped_aside = r == -EINTR;
+	if (stepped_aside) {
+		s->collect_wanted = true;
+	} else {
+		free(s->job_error);
+		s->job_error = r < 0 ? xstrdup(err.msg) : NULL;
+		s->job.failed = r < 0;
+	}
+	if (r < 0 && !stepped_aside) {
+		pthread_mutex_unlock(&e->lock);
+		engine_set_last_error(e, s->id, err.msg);
+		if (e->observer->happened)
+			e->observer->happened(e->observer->opaque, s->id, r, err.msg);
+		pthread_mutex_lock(&e->lock);
+	}
+	kick(e, s);
+}
+
+static void *operation_worker(void *engine)
+{
+	struct engine *e = engine;
+
+	pthread_mutex_lock(&e->lock);
+	for (;;) {
+		struct slot *s;
+
+		if (e->operations.slots.n == 0) {
+			if (e->stopping)
+				break;
+			pthread_cond_wait(&e->operations.wake, &e->lock);
+			continue;
+		}
+		s = ready_take(&e->operations);
+		if (!s->busy && s->first)
+			work_operation(e, s);
+	}
+	pthread_mutex_unlock(&e->lock);
+	return NULL;
+}
+
+static void *collect_worker(void *engine)
+{
+	struct engine *e = engine;
+
+	pthread_mutex_lock(&e->lock);
+	while (!e->stopping) {
+		struct slot *s;
+
+		if (e->collections.slots.n == 0) {
+			pthread_cond_wait(&e->collections.wake, &e->lock);
+			continue;
+		}
+		s = ready_take(&e->collections);
+		if (!s->busy && !s->first && s->collect_wanted)
+			work_collection(e, s);
+	}
+	pthread_mutex_unlock(&e->lock);
+	return NULL;
+}
+
+int queue_start(struct engine *e, struct err *err)
+{
+	int r = thread_start(e, look_thread, err);
+
+	for (int i = 0; i < OPERATION_WORKERS && r >= 0; i++)
+		r = thread_start(e, operation_worker, err);
+	for (int i = 0; i < COLLECT_WORKERS && r >= 0; i++)
+		r = thread_start(e, collect_worker, err);
+	return r;
+}
+
+void queue_stop(struct engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+	e->stopping = true;
+	pthread_cond_broadcast(&e->operations.wake);
+	pthread_cond_broadcast(&e->collections.wake);
+	pthread_cond_broadcast(&e->news_wake);
+	pthread_cond_broadcast(&e->changed);
+	pthread_mutex_unlock(&e->lock);
+	for (size_t i = 0; i < e->n_workers; i++)
+		pthread_join(e->workers[i], NULL);
+	e->n_workers = 0;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What libvirt cannot remember for us: ids that never come back, owners, pins,
+ * the layers of deleted snapshots, and the journal of operations. One SQLite
+ * file (WAL, synchronous=FULL): when a call that changes something returns, the
+ * change is on disk. Losing the file loses no image.
+ *
+ * registry.c is the only user of sqlite. All calls are thread-safe.
+ */
+#ifndef KWS_ENGINE_REGISTRY_H
+#define KWS_ENGINE_REGISTRY_H
+
+#include "engine/engine.h"
+#include "engine/files.h"
+
+struct registry;
+
+/* Makes file and schema if they are missing. EBUSY if another process has the
+ * registry open: two daemons over one state would undo each other's work. */
+int registry_open(const char *path, struct registry **ret, struct err *err);
+void registry_close(struct registry *r); /* NULL is allowed */
+
+/* ---- VMs ---- */
+
+struct registry_vm {
+	uint32_t id;
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
+	enum quiesce quiesce;
+};
+
+/* The row of a VM; made from *defaults if there is none yet. */
+int registry_vm(struct registry *r, const char *uuid, const struct registry_vm *defaults,
+		struct registry_vm *ret, struct err *err);
+int registry_vm_update(struct registry *r, const struct registry_vm *vm, struct err *err);
+
+/* ---- snapshots ---- */
+
+struct registry_snapshot {
+	uint32_t id;
+	char *name;
+	struct timespec created;
+	enum consistency consistency;
+	bool pinned;
+	char *xml; /* libvirt's, as last seen; NULL in lists */
+};
+
+void registry_snapshots_free(struct registry_snapshot *s, size_t n);
+
+/* All of a VM, without their XML. */
+int registry_snapshots(struct registry *r, uint32_t vm_id, struct registry_snapshot **ret,
+		       size_t *ret_n, struct err *err);
+/* Writes one by its name: s->id 0 makes a new row if there is none of that
+ * name, and sets s->id to its id. */
+int registry_snapshot_put(struct registry *r, uint32_t vm_id, struct registry_snapshot *s,
+			  struct err *err);
+int registry_snapshot_rename(struct registry *r, uint32_t id, const char *name, struct err *err);
+int registry_snapshot_pin(struct registry *r, uint32_t id, bool pinned, struct err *err);
+/* What libvirt's XML says now; the rest of the row stays. */
+int registry_snapshot_set_xml(struct registry *r, uint32_t id, const char *xml, struct err *err);
+int registry_snapshot_forget(struct registry *r, uint32_t id, struct err *err);
+/* The caller frees *ret. -ENOENT if there is none. */
+int registry_snapshot_xml(struct registry *r, uint32_t id, char **ret, struct err *err);
+
+/* How much of an image is data, once it was counted. -ENOENT if not known. */
+int registry_allocated(struct registry *r, uint32_t snapshot_id, const char *target,
+		       uint64_t *ret_size, uint64_t *ret_allocated, struct err *err);
+int registry_set_allocated(struct registry *r, uint32_t snapshot_id, const char *target,
+			   uint64_t size, uint64_t allocated, struct err *err);
+
+/* ---- tombstones: layers of deleted snapshots, and of states left by a revert ---- */
+
+struct tombstone {
+	int64_t id;
+	char *target;
+	struct layer_file file;
+};
+
+void tombstones_free(struct tombstone *t, size_t n);
+int registry_tombstones(struct registry *r, uint32_t vm_id, struct tombstone **ret, size_t *ret_n,
+			struct err *err);
+int registry_tombstone_drop(struct registry *r, int64_t id, struct err *err);
+
+/* ---- journal ---- */
+
+struct journal_op {
+	int64_t id;
+	char *kind;
+	char *step; /* the one that was begun last, "" if none was */
+	char *plan; /* JSON, see plan.h */
+};
+
+void journal_ops_free(struct journal_op *ops, size_t n);
+int journal_begin(struct registry *r, uint32_t vm_id, const char *kind, const char *plan,
+		  int64_t *ret_id, struct err *err);
+int journal_step(struct registry *r, int64_t id, const char *step, const char *plan,
+		 struct err *err);
+int journal_end(struct registry *r, int64_t id, struct err *err);
+/* The open operations of a VM, oldest first. */
+int journal_open_ops(struct registry *r, uint32_t vm_id, struct journal_op **ret, size_t *ret_n,
+		     struct err *err);
+
+/* ---- several of these at once: all or none ---- */
+
+struct registry_change {
+	uint32_t vm_id;
+	uint32_t forget_snapshot;         /* 0: none */
+	const struct tombstone *bury;     /* new tombstones; their ids are not looked at */
+	size_t n_bury;
+	/* Wherever `moved_from` is a tombstone of the VM it becomes `moved_to`,
+	 * and a tombstone that was `moved_to` before is dropped. NULL: none. */
+	const struct layer_file *moved_from, *moved_to;
+};
+
+int registry_apply(struct registry *r, const struct registry_change *change, struct err *err);
+
+#endif

@@ -1,0 +1,51 @@
+-- SPDX-License-Identifier: GPL-2.0-or-later
+-- The registry. AUTOINCREMENT, because ids are inode numbers: they never come back.
+
+CREATE TABLE IF NOT EXISTS vm (
+	id      INTEGER PRIMARY KEY AUTOINCREMENT,
+	uuid    TEXT NOT NULL UNIQUE,
+	uid     INTEGER NOT NULL,
+	gid     INTEGER NOT NULL,
+	mode    INTEGER NOT NULL,
+	quiesce TEXT NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS snapshot (
+	id          INTEGER PRIMARY KEY AUTOINCREMENT,
+	vm          INTEGER NOT NULL REFERENCES vm(id),
+	name        TEXT NOT NULL,
+	created_ns  INTEGER NOT NULL,        -- since the epoch
+	consistency TEXT NOT NULL,
+	pinned      INTEGER NOT NULL DEFAULT 0,
+	xml         TEXT NOT NULL,           -- libvirt's, as last seen
+	UNIQUE (vm, name)
+);
+
+-- What a walk of an image's map found.
+CREATE TABLE IF NOT EXISTS image (
+	snapshot  INTEGER NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE,
+	target    TEXT NOT NULL,
+	size      INTEGER NOT NULL,          -- bytes
+	allocated INTEGER NOT NULL,          -- bytes of data
+	PRIMARY KEY (snapshot, target)
+);
+
+-- Layers that no snapshot is named for any more, and that wait to be merged.
+CREATE TABLE IF NOT EXISTS tombstone (
+	id     INTEGER PRIMARY KEY AUTOINCREMENT,
+	vm     INTEGER NOT NULL REFERENCES vm(id),
+	target TEXT NOT NULL,
+	path   TEXT NOT NULL,
+	format TEXT NOT NULL,
+	dev    INTEGER NOT NULL,
+	ino    INTEGER NOT NULL
+);
+
+-- Operations that have begun and not ended.
+CREATE TABLE IF NOT EXISTS operation (
+	id    INTEGER PRIMARY KEY AUTOINCREMENT,
+	vm    INTEGER NOT NULL REFERENCES vm(id),
+	kind  TEXT NOT NULL,
+	step  TEXT NOT NULL DEFAULT '',      -- the one begun last
+	plan  TEXT NOT NULL                  -- JSON
+);
