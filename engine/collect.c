@@ -44,30 +44,39 @@ static void round_clear(struct round *round)
 
 /* ---- judging ---- */
 
-/* An overlay that holds internal snapshots, or is smaller than what it lies
- * on, cannot be committed without losing something. */
-static int can_commit(const struct layer *from, const struct layer *into, bool *ret,
-		      struct err *err)
+/* Internal snapshots live in one file, and go with it. */
+static int holds_internal(const struct layer_file *file, bool *ret, struct err *err)
 {
-	cleanup_close int fd = open(from->file.path, O_RDONLY | O_CLOEXEC);
+	cleanup_close int fd = -1;
 	struct qcow2_header *h;
-	uint64_t size, below;
-	uint32_t internal;
 	int r;
 
+	*ret = false;
+	if (!streq(file->format, "qcow2"))
+		return 0;
+	fd = open(file->path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return err_sys(err, errno, "cannot open %s", from->file.path);
-	r = qcow2_header_read(fd, from->file.path, &h, err);
+		return errno == ENOENT ? 0 : err_sys(err, errno, "cannot open %s", file->path);
+	r = qcow2_header_read(fd, file->path, &h, err);
 	if (r < 0)
 		return r;
-	size = h->size;
-	internal = h->snapshots;
+	*ret = h->snapshots > 0;
 	qcow2_header_free(h);
-	r = layer_virtual_size(into->file.path, into->file.format, &below, err);
-	if (r < 0)
-		return r;
-	*ret = internal == 0 && size >= below;
 	return 0;
+}
+
+/* An overlay that is smaller than what it lies on cannot be committed: the
+ * lower one would keep its size, and the disk grow. */
+static int fits(const struct layer *from, const struct layer *into, bool *ret, struct err *err)
+{
+	uint64_t size, below;
+	int r = layer_virtual_size(from->file.path, from->file.format, &size, err);
+
+	if (r >= 0)
+		r = layer_virtual_size(into->file.path, into->file.format, &below, err);
+	if (r >= 0)
+		*ret = size >= below;
+	return r;
 }
 
 /* An image on top of `c` that the VM does not reach could not be told about the merge. */
@@ -79,35 +88,44 @@ static bool has_strangers(const struct layers *l, size_t c)
 	return false;
 }
 
+static int judge_merge(const struct layers *l, const struct layer *f, enum verdict *ret,
+		       struct err *err)
+{
+	const struct layer *c = &l->all.at[f->overlay];
+	bool internal = false, fit = false;
+	int r;
+
+	if (!c->reached || c->foreign || has_strangers(l, f->overlay) ||
+	    !streq(c->file.format, "qcow2"))
+		return 0;
+	r = holds_internal(&c->file, &internal, err);
+	if (r >= 0)
+		r = fits(c, f, &fit, err);
+	if (r >= 0 && fit && !internal)
+		*ret = MERGE;
+	return r;
+}
+
 static int judge(const struct round *round, const struct tombstone *t, enum verdict *ret,
 		 struct err *err)
 {
 	const struct layers *l = &round->layers;
 	size_t i = layers_find(l, &t->file);
-	const struct layer *f, *c;
-	bool possible = false;
+	const struct layer *f = i == NO_LAYER ? NULL : &l->all.at[i];
+	bool internal;
 	int r;
 
 	*ret = KEEP;
-	if (i == NO_LAYER) {
-		*ret = REMOVE; /* of which file_remove makes sure once more */
+	if (f && (f->foreign || f->top || f->frozen))
 		return 0;
-	}
-	f = &l->all.at[i];
-	if (f->foreign || f->top || f->frozen)
+	if (f && f->n_overlays == 1)
+		return judge_merge(l, f, ret, err);
+	if (f && (f->n_overlays > 1 || f->reached))
 		return 0;
-	if (f->n_overlays == 0) {
-		*ret = f->reached ? KEEP : REMOVE;
-		return 0;
-	}
-	if (f->n_overlays > 1)
-		return 0;
-	c = &l->all.at[f->overlay];
-	if (!c->reached || c->foreign || has_strangers(l, f->overlay) || !streq(c->file.format, "qcow2"))
-		return 0;
-	r = can_commit(c, f, &possible, err);
-	if (r >= 0 && possible)
-		*ret = MERGE;
+	/* Nobody reaches it; file_remove makes sure that it is what it was. */
+	r = holds_internal(&t->file, &internal, err);
+	if (r >= 0 && !internal)
+		*ret = REMOVE;
 	return r;
 }
 

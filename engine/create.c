@@ -32,15 +32,25 @@ static int ask_libvirt(struct op *op, unsigned flags, struct err *err)
 	return op->e->hv->ops->snapshot_create(op->e->hv, op->slot->uuid, op->plan->xml, flags, err);
 }
 
+/* quiesce=auto: whatever the guest agent's trouble is, a snapshot worth a power
+ * cut is better than none. Unless libvirt switched over before it had it. */
+static bool try_without_agent(struct op *op, int r)
+{
+	bool switched = true;
+
+	if (r == -EHOSTDOWN || !(op->plan->flags & HV_CREATE_QUIESCE) ||
+	    op->slot->row.quiesce != QUIESCE_AUTO)
+		return false;
+	return overlays_in_use(op, &switched, NULL) >= 0 && !switched;
+}
+
 static int step_snapshot(struct op *op, struct err *err)
 {
-	unsigned *flags = &op->plan->flags;
-	int r = ask_libvirt(op, *flags, err);
+	int r = ask_libvirt(op, op->plan->flags, err);
 
-	/* quiesce=auto: without the agent the snapshot is worth a power cut. */
-	if (r == -ETIMEDOUT && op->slot->row.quiesce == QUIESCE_AUTO && (*flags & HV_CREATE_QUIESCE)) {
-		*flags &= ~HV_CREATE_QUIESCE;
-		r = ask_libvirt(op, *flags, err);
+	if (r < 0 && try_without_agent(op, r)) {
+		op->plan->flags &= ~HV_CREATE_QUIESCE;
+		r = ask_libvirt(op, op->plan->flags, err);
 	}
 	return r;
 }
