@@ -4,13 +4,47 @@
  * tombstones, and that is all that anybody waits for. What becomes of the
  * layers is the collection's (collect.c).
  *
- * Steps: `forget` is libvirt's, `bury` the registry's, in one transaction.
- * Found open before `bury`: if libvirt has forgotten it, it is buried; else
- * the rmdir had not returned, and the snapshot stays.
+ * Steps: `adopt` hangs its children under its parent, `forget` is libvirt's,
+ * `bury` the registry's, in one transaction. Found open before `bury`: if
+ * libvirt has forgotten it, it is buried; else the rmdir had not returned, and
+ * the snapshot stays.
+ *
+ * libvirt would move the children by itself, and more: forgetting a snapshot it
+ * writes into its children's metadata that they were made of its layer, as if
+ * the merge were done (9.0 does so even for METADATA_ONLY). A snapshot without
+ * children leaves the others alone.
  */
+#include "engine/metadata.h"
 #include "engine/op.h"
 
 #include <errno.h>
+
+DEFINE_CLEANUP(struct snapshot_xml, snapshot_xml_free);
+
+static int step_adopt(struct op *op, struct err *err)
+{
+	/* new_name: the parent's, "" if it has none */
+	return metadata_adopt(op->e, op->slot, op->plan->name, op->plan->new_name, err);
+}
+
+/* Which of the parent's children were ours before is in the plan. */
+static int undo_adopt(struct op *op, struct err *err)
+{
+	struct snapshot_edit edit = { .parent = op->plan->name };
+	int r = 0;
+
+	for (size_t i = 0; i < op->plan->n_children && r >= 0; i++) {
+		cleanup_free char *xml = NULL;
+
+		r = op->e->hv->ops->snapshot_xml(op->e->hv, op->slot->uuid, op->plan->children[i],
+						 &xml, err);
+		if (r >= 0)
+			r = metadata_redefine(op->e, op->slot, xml, &edit, false, err);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	return r;
+}
 
 static int step_forget(struct op *op, struct err *err)
 {
@@ -54,27 +88,51 @@ static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 }
 
 static const struct step steps[] = {
+	{ "adopt", step_adopt, undo_adopt },
 	{ "forget", step_forget, NULL },
 	{ "bury", step_bury, NULL },
 };
 
-const struct op_kind op_delete = { "delete", steps, 2, 1, settle };
+const struct op_kind op_delete = { "delete", steps, 3, 2, settle };
 
-static int make_plan(const struct snapshot *s, struct plan *plan, struct err *err)
+/* The parent and the children as libvirt has them, shown here or not. */
+static int plan_family(struct engine *e, struct slot *s, struct plan *plan, struct err *err)
 {
-	plan->name = xstrdup(s->name);
-	plan->snapshot = s->id;
-	for (size_t i = 0; i < s->n_disks; i++) {
+	cleanup(snapshot_names_clear) struct snapshot_names names = { 0 };
+	int r = snapshot_names_read(e, s, &names, err);
+
+	for (size_t i = 0; i < names.n && r >= 0; i++) {
+		cleanup(snapshot_xml_free_p) struct snapshot_xml *x = NULL;
+		cleanup_free char *xml = NULL;
+
+		r = e->hv->ops->snapshot_xml(e->hv, s->uuid, names.at[i], &xml, err);
+		if (r >= 0)
+			r = snapshot_xml_parse(xml, &x, err);
+		if (r >= 0 && streq(x->name, plan->name))
+			plan->new_name = xstrdup(x->parent ? x->parent : "");
+		else if (r >= 0 && streq(x->parent, plan->name))
+			plan_add_child(plan, x->name);
+	}
+	return r;
+}
+
+static int make_plan(struct engine *e, struct slot *s, const struct snapshot *snapshot,
+		     struct plan *plan, struct err *err)
+{
+	plan->name = xstrdup(snapshot->name);
+	plan->snapshot = snapshot->id;
+	for (size_t i = 0; i < snapshot->n_disks; i++) {
+		const struct snapshot_disk *disk = &snapshot->disks[i];
 		struct layer_file file;
-		int r = layer_file_stat(s->disks[i].path, s->disks[i].format, &file, err);
+		int r = layer_file_stat(disk->path, disk->format, &file, err);
 
 		if (r == -ENOENT)
 			continue; /* somebody deleted the layer: there is nothing to bury */
 		if (r < 0)
 			return r;
-		plan_add_disk(plan, s->disks[i].target)->below = file;
+		plan_add_disk(plan, disk->target)->below = file;
 	}
-	return 0;
+	return plan_family(e, s, plan, err);
 }
 
 /* From here on no image of it is opened; -EBUSY if one is. */
@@ -108,7 +166,7 @@ static int delete_snapshot(struct engine *e, struct slot *s, const struct snapsh
 	if (r < 0)
 		return r;
 	plan = plan_new();
-	r = make_plan(snapshot, plan, err);
+	r = make_plan(e, s, snapshot, plan, err);
 	if (r >= 0)
 		r = op_run(e, s, &op_delete, plan, err);
 	else

@@ -4,7 +4,6 @@
 #include "engine/domain-xml.h"
 
 #include <errno.h>
-#include <sys/statvfs.h>
 
 /* ---- libvirt's events: note them, wake somebody, and be gone ---- */
 
@@ -137,6 +136,11 @@ void engine_close(struct engine *e)
 bool engine_connected(struct engine *e)
 {
 	return e->hv->ops->connected(e->hv);
+}
+
+int engine_statvfs(struct engine *e, struct statvfs *ret)
+{
+	return statvfs(e->store ?: e->state_dir, ret) < 0 ? -errno : 0;
 }
 
 char *engine_last_error(struct engine *e, uint32_t vm_id)

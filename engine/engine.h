@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -134,6 +135,9 @@ const struct snapshot *vm_latest(const struct vm *vm); /* NULL if there is none 
 
 /* True while the connection to libvirt stands. */
 bool engine_connected(struct engine *e);
+
+/* The file system that overlays go to: the store's, else the state's. */
+int engine_statvfs(struct engine *e, struct statvfs *ret);
 
 /* The last refusal or failure on a VM as one line; "" if there was none. The
  * caller frees it. engine_set_last_error is for what fs refuses by itself. */

@@ -371,7 +371,14 @@ int look(struct engine *e, struct slot *s, enum look how, struct err *err)
 	cleanup(view_clear) struct view v = { .e = e, .slot = s };
 	struct hv_domain domain = { 0 };
 	struct registry_vm row;
+	bool unsettled;
 	int r;
+
+	pthread_mutex_lock(&e->lock);
+	unsettled = s->unsettled;
+	pthread_mutex_unlock(&e->lock);
+	if (unsettled)
+		return 0; /* half of an operation must not be taken for what is */
 
 	v.old = slot_view(e, s);
 	r = e->hv->ops->lookup(e->hv, s->uuid, &domain, err);
@@ -420,6 +427,7 @@ static bool begin_look(struct engine *e, struct slot *s)
 /* A look from outside of the VM's queue. */
 static void look_as_guest(struct engine *e, struct slot *s, enum look how)
 {
+	struct err err = ERR_INIT;
 	bool unsettled;
 	int r = 0;
 
@@ -433,9 +441,14 @@ static void look_as_guest(struct engine *e, struct slot *s, enum look how)
 
 	/* What was known stays, if libvirt does not answer. */
 	if (unsettled)
-		r = recover(e, s, RECOVER_TREE, NULL);
+		r = recover(e, s, RECOVER_TREE, &err);
 	if (r >= 0)
-		look(e, s, how, NULL);
+		r = look(e, s, how, &err);
+	if (r < 0 && r != -EHOSTDOWN) {
+		engine_set_last_error(e, s->id, err.msg);
+		if (e->observer->happened)
+			e->observer->happened(e->observer->opaque, s->id, r, err.msg);
+	}
 
 	pthread_mutex_lock(&e->lock);
 	s->looking = false;

@@ -155,7 +155,8 @@ static int step_references(struct op *op, struct err *err)
 		r = rename_in_config(op, &rename, err);
 	if (r >= 0)
 		r = rename_in_snapshots(op, &rename, err);
-	return r;
+	/* Who needs which layer is also read from what is published. */
+	return r < 0 ? r : look(op->e, op->slot, LOOK_ALL, err);
 }
 
 /* ---- record, remove ---- */

@@ -65,27 +65,49 @@ static void set_unsettled(struct op *op, bool unsettled)
 	op->slot->unsettled = unsettled;
 }
 
+/* After step `i` failed: the number of the step to go on from, because it did
+ * its work and only seemed to fail; or -ECANCELED when all is undone; or another
+ * error: then the operation stays open, to be settled later. */
+static int after_failure(struct op *op, size_t i, size_t *ret_from)
+{
+	size_t from = i;
+	int r;
+
+	if (i >= op->kind->no_return)
+		return -EIO;
+	r = op->kind->settle(op, i, &from, NULL);
+	if (r >= 0 && from > i) {
+		*ret_from = from;
+		return 0;
+	}
+	if (r < 0 && r != -ECANCELED)
+		return r;
+	r = undo_from(op, i, NULL);
+	if (r >= 0)
+		r = journal_end(op->e->registry, op->id, NULL);
+	return r < 0 ? r : -ECANCELED;
+}
+
 static int run_from(struct op *op, size_t i, struct err *err)
 {
 	int r = 0;
 
 	set_unsettled(op, true);
-	for (; i < op->kind->n_steps; i++) {
-		struct err undo_err = ERR_INIT;
-
+	while (i < op->kind->n_steps) {
 		r = run_step(op, i, err);
-		if (r >= 0)
+		if (r >= 0) {
+			i++;
 			continue;
-		if (i >= op->kind->no_return)
-			return r; /* stays open, to be finished */
-		if (undo_from(op, i, &undo_err) < 0)
-			return r; /* stays open, to be undone */
-		break;
-	}
-	if (r < 0) {
-		if (journal_end(op->e->registry, op->id, NULL) >= 0)
+		}
+		switch (after_failure(op, i, &i)) {
+		case 0:
+			continue;
+		case -ECANCELED:
 			set_unsettled(op, false);
-		return r;
+			return r;
+		default:
+			return r;
+		}
 	}
 	r = journal_end(op->e->registry, op->id, err);
 	if (r >= 0)

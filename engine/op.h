@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Operations as journaled lists of steps. Each kind of operation is one table
- * of steps; the runner writes into the journal which step it begins, runs it,
- * and on a failure undoes what was done, from the failed step back. From the
- * kind's point of no return on, an operation is only finished, never undone.
+ * of steps; the runner writes into the journal which step it begins, and runs
+ * it. If one fails, `settle` looks whether it had its effect all the same (an
+ * answer can be lost); if not, what was done is undone, from the failed step
+ * back. From the kind's point of no return on, an operation is only finished,
+ * never undone.
  *
  * A step can be repeated: after a crash it may run again although it had done
  * all or part of its work. An undo likewise, also for a step that never ran.

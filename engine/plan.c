@@ -23,6 +23,9 @@ void plan_free(struct plan *p)
 		layer_file_clear(&p->disks[i].left);
 	}
 	free(p->disks);
+	for (size_t i = 0; i < p->n_children; i++)
+		free(p->children[i]);
+	free(p->children);
 	free(p->name);
 	free(p->new_name);
 	free(p->xml);
@@ -37,6 +40,12 @@ struct plan_disk *plan_add_disk(struct plan *p, const char *target)
 	d = &p->disks[p->n_disks++];
 	*d = (struct plan_disk){ .target = xstrdup(target) };
 	return d;
+}
+
+void plan_add_child(struct plan *p, const char *name)
+{
+	p->children = xreallocarray(p->children, p->n_children + 1, sizeof(*p->children));
+	p->children[p->n_children++] = xstrdup(name);
 }
 
 /* ---- to JSON ---- */
@@ -71,6 +80,7 @@ char *plan_to_json(const struct plan *p)
 {
 	struct json_object *o = json_object_new_object();
 	struct json_object *disks = json_object_new_array();
+	struct json_object *children = json_object_new_array();
 	char *text;
 
 	put_text(o, "name", p->name);
@@ -90,6 +100,9 @@ char *plan_to_json(const struct plan *p)
 		json_object_array_add(disks, d);
 	}
 	json_object_object_add(o, "disks", disks);
+	for (size_t i = 0; i < p->n_children; i++)
+		json_object_array_add(children, json_object_new_string(p->children[i]));
+	json_object_object_add(o, "children", children);
 	text = xstrdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
 	json_object_put(o);
 	return text;
@@ -123,9 +136,38 @@ static void get_file(struct json_object *o, const char *key, struct layer_file *
 	ret->ino = get_number(file, "ino");
 }
 
+static void get_disks(struct json_object *o, struct plan *p)
+{
+	struct json_object *disks;
+
+	if (!json_object_object_get_ex(o, "disks", &disks))
+		return;
+	for (size_t i = 0; i < json_object_array_length(disks); i++) {
+		struct json_object *from = json_object_array_get_idx(disks, i);
+		cleanup_free char *target = get_text(from, "target");
+		struct plan_disk *d = plan_add_disk(p, target);
+
+		get_file(from, "below", &d->below);
+		get_file(from, "overlay", &d->overlay);
+		get_file(from, "left", &d->left);
+		d->size = get_number(from, "size");
+		d->written = get_number(from, "written");
+	}
+}
+
+static void get_children(struct json_object *o, struct plan *p)
+{
+	struct json_object *children;
+
+	if (!json_object_object_get_ex(o, "children", &children))
+		return;
+	for (size_t i = 0; i < json_object_array_length(children); i++)
+		plan_add_child(p, json_object_get_string(json_object_array_get_idx(children, i)));
+}
+
 int plan_from_json(const char *json, struct plan **ret, struct err *err)
 {
-	struct json_object *o = json_tokener_parse(json), *disks;
+	struct json_object *o = json_tokener_parse(json);
 	struct plan *p;
 
 	if (!json_object_is_type(o, json_type_object)) {
@@ -138,19 +180,8 @@ int plan_from_json(const char *json, struct plan **ret, struct err *err)
 	p->xml = get_text(o, "xml");
 	p->snapshot = get_number(o, "snapshot");
 	p->flags = get_number(o, "flags");
-	if (json_object_object_get_ex(o, "disks", &disks)) {
-		for (size_t i = 0; i < json_object_array_length(disks); i++) {
-			struct json_object *from = json_object_array_get_idx(disks, i);
-			cleanup_free char *target = get_text(from, "target");
-			struct plan_disk *d = plan_add_disk(p, target);
-
-			get_file(from, "below", &d->below);
-			get_file(from, "overlay", &d->overlay);
-			get_file(from, "left", &d->left);
-			d->size = get_number(from, "size");
-			d->written = get_number(from, "written");
-		}
-	}
+	get_disks(o, p);
+	get_children(o, p);
 	json_object_put(o);
 	*ret = p;
 	return 0;

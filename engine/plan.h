@@ -28,12 +28,14 @@ struct plan_disk {
 
 struct plan {
 	char *name;     /* of the snapshot */
-	char *new_name; /* rename */
+	char *new_name; /* rename: the new one; delete: the parent's, "" if it has none */
 	char *xml;      /* create: what libvirt is asked; rename: the old metadata */
 	uint32_t snapshot; /* id, 0 if it has none yet */
 	unsigned flags;    /* of the operation: enum revert_flags, hv_create_flags */
 	struct plan_disk *disks;
 	size_t n_disks;
+	char **children; /* delete: names of the snapshots that were taken on it */
+	size_t n_children;
 };
 
 struct plan *plan_new(void);
@@ -41,6 +43,8 @@ void plan_free(struct plan *p); /* NULL is allowed */
 
 /* Appends a disk; the pointer is good until the next one. */
 struct plan_disk *plan_add_disk(struct plan *p, const char *target);
+
+void plan_add_child(struct plan *p, const char *name);
 
 /* The caller frees the text. */
 char *plan_to_json(const struct plan *p);

@@ -468,6 +468,9 @@ static void run_all_faults(const struct operation *o, const char *template,
 			for (int late = 0; late <= 1; late++) {
 				copy_tree(template);
 				fault = (struct fault){ how, n, late };
+				if (getenv("VERBOSE"))
+					print_message("%s: %s %d %s\n", o->name, names[how], n,
+						      late ? "after" : "before");
 				if (run_with_fault(o->start))
 					reached = 1;
 				check_run(o, before, after);

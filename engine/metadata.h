@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Editing what libvirt keeps of a VM's snapshots. Touches no disk. */
+#ifndef KWS_ENGINE_METADATA_H
+#define KWS_ENGINE_METADATA_H
+
+#include "engine/core.h"
+#include "engine/domain-xml.h"
+
+/* All of libvirt's snapshots of a VM, shown or not. */
+struct snapshot_names {
+	char **at;
+	size_t n;
+	char *current; /* NULL if none */
+};
+
+int snapshot_names_read(struct engine *e, struct slot *s, struct snapshot_names *ret,
+			struct err *err);
+void snapshot_names_clear(struct snapshot_names *names);
+bool snapshot_names_have(const struct snapshot_names *names, const char *name);
+
+/* Redefines a snapshot as `xml` with the edit; `current` as in hv.h. */
+int metadata_redefine(struct engine *e, struct slot *s, const char *xml,
+		      const struct snapshot_edit *edit, bool current, struct err *err);
+
+/* Hangs the children of `from` under `to`; "" makes them roots. */
+int metadata_adopt(struct engine *e, struct slot *s, const char *from, const char *to,
+		   struct err *err);
+
+#endif
