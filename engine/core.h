@@ -148,6 +148,9 @@ enum look {
 /* Asks libvirt and publishes. The caller has the slot for itself: it runs as
  * the slot's task, or has set `looking`. */
 int look(struct engine *e, struct slot *s, enum look how, struct err *err);
+
+/* ---- refresh.c: who looks, and when ---- */
+
 /* All domains; for start-up and after a reconnect. */
 int look_at_all(struct engine *e, struct err *err);
 void *look_thread(void *engine); /* works off engine.news */

@@ -15,7 +15,7 @@
  * one that is not shown belong to the nearest ancestor that is.
  */
 #include "engine/core.h"
-#include "engine/domain-xml.h"
+#include "engine/frozen.h"
 
 #include <errno.h>
 
@@ -148,13 +148,8 @@ static int see_snapshot(struct view *v, struct sight *sight, struct err *err)
 	s->description = xstrdup(x->description);
 	s->disks = xcalloc(x->n_disks, sizeof(*s->disks));
 	for (size_t i = 0; i < x->n_disks; i++) {
-		if (!x->disks[i].frozen)
-			continue;
-		s->disks[s->n_disks++] = (struct snapshot_disk){
-			.target = xstrdup(x->disks[i].target),
-			.path = xstrdup(x->disks[i].frozen),
-			.format = xstrdup(x->disks[i].frozen_format),
-		};
+		if (x->disks[i].frozen)
+			s->disks[s->n_disks++] = frozen_layer(&x->disks[i]);
 	}
 	return match_row(v, x, xml, s, err);
 }
@@ -405,150 +400,4 @@ int look(struct engine *e, struct slot *s, enum look how, struct err *err)
 	}
 	free(domain.name);
 	return r < 0 ? r : 0;
-}
-
-/* ---- who looks ---- */
-
-/* True if `s` may be looked at, and nobody else looks; the lock is held. */
-static bool begin_look(struct engine *e, struct slot *s)
-{
-	if (s->looking) {
-		/* What the other one finds is as good. */
-		while (s->looking)
-			pthread_cond_wait(&e->changed, &e->lock);
-		return false;
-	}
-	if (s->exclusive || (s->unsettled && s->busy))
-		return false;
-	s->looking = true;
-	return true;
-}
-
-/* A look from outside of the VM's queue. */
-static void look_as_guest(struct engine *e, struct slot *s, enum look how)
-{
-	struct err err = ERR_INIT;
-	bool unsettled;
-	int r = 0;
-
-	pthread_mutex_lock(&e->lock);
-	if (!begin_look(e, s)) {
-		pthread_mutex_unlock(&e->lock);
-		return;
-	}
-	unsettled = s->unsettled;
-	pthread_mutex_unlock(&e->lock);
-
-	/* What was known stays, if libvirt does not answer. */
-	if (unsettled)
-		r = recover(e, s, RECOVER_TREE, &err);
-	if (r >= 0)
-		r = look(e, s, how, &err);
-	if (r < 0 && r != -EHOSTDOWN) {
-		engine_set_last_error(e, s->id, err.msg);
-		if (e->observer->happened)
-			e->observer->happened(e->observer->opaque, s->id, r, err.msg);
-	}
-
-	pthread_mutex_lock(&e->lock);
-	s->looking = false;
-	pthread_cond_broadcast(&e->changed);
-	pthread_mutex_unlock(&e->lock);
-}
-
-static bool is_fresh(const struct slot *s, unsigned max_age_ms)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (now.tv_sec - s->looked.tv_sec) * 1000 +
-	       (now.tv_nsec - s->looked.tv_nsec) / 1000000 < (long)max_age_ms;
-}
-
-void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms)
-{
-	struct slot *s;
-	bool fresh;
-
-	pthread_mutex_lock(&e->lock);
-	s = slot_by_id(e, vm_id);
-	fresh = !s || (max_age_ms && is_fresh(s, max_age_ms));
-	pthread_mutex_unlock(&e->lock);
-	if (!fresh && e->hv->ops->connected(e->hv))
-		look_as_guest(e, s, LOOK_AUTO);
-}
-
-int look_at_all(struct engine *e, struct err *err)
-{
-	struct hv_domain *domains = NULL;
-	vec_of(struct slot *) slots = { 0 };
-	size_t n = 0;
-	int r;
-
-	r = e->hv->ops->list(e->hv, &domains, &n, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < n && r >= 0; i++) {
-		struct slot *s;
-
-		r = slot_for(e, domains[i].uuid, &s, err);
-	}
-	hv_domains_free(domains, n);
-	if (r < 0)
-		return r;
-
-	/* Those that went while nobody listened are slots too. */
-	pthread_mutex_lock(&e->lock);
-	for (size_t i = 0; i < e->slots.n; i++)
-		vec_push(&slots, e->slots.at[i]);
-	pthread_mutex_unlock(&e->lock);
-	for (size_t i = 0; i < slots.n; i++) {
-		look_as_guest(e, slots.at[i], LOOK_ALL);
-		/* Its journal or its tombstones may wait since long. */
-		collect_later(e, slots.at[i]);
-	}
-	vec_free(&slots);
-	return 0;
-}
-
-static void look_at_news(struct engine *e, const char *uuid)
-{
-	struct slot *s;
-	bool waiting;
-
-	if (slot_for(e, uuid, &s, NULL) < 0)
-		return;
-	look_as_guest(e, s, LOOK_AUTO);
-	/* What could not be merged while it ran, or while it did not, perhaps can now. */
-	pthread_mutex_lock(&e->lock);
-	waiting = s->job.tombstones > 0;
-	pthread_mutex_unlock(&e->lock);
-	if (waiting)
-		collect_later(e, s);
-}
-
-void *look_thread(void *engine)
-{
-	struct engine *e = engine;
-
-	pthread_mutex_lock(&e->lock);
-	while (!e->stopping) {
-		if (e->all_new) {
-			e->all_new = false;
-			pthread_mutex_unlock(&e->lock);
-			look_at_all(e, NULL);
-			pthread_mutex_lock(&e->lock);
-		} else if (e->news.n) {
-			char *uuid = e->news.at[--e->news.n];
-
-			pthread_mutex_unlock(&e->lock);
-			look_at_news(e, uuid);
-			free(uuid);
-			pthread_mutex_lock(&e->lock);
-		} else {
-			pthread_cond_wait(&e->news_wake, &e->lock);
-		}
-	}
-	pthread_mutex_unlock(&e->lock);
-	return NULL;
 }
