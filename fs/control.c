@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/control.h"
+
+#include "common/cleanup.h"
+#include "fs/core.h"
+
+#include <errno.h>
+
+/* The length of the character at `s`, 0 if it is not well-formed UTF-8 or is a
+ * control character (C0, DEL, C1). Tabs are let through. */
+static size_t character(const unsigned char *s, size_t left)
+{
+	static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 :
+		   s[0] < 0xf5 ? 4 : 0;
+	uint32_t c = n > 1 ? s[0] & (0x7f >> n) : s[0];
+
+	if (n == 0 || n > left)
+		return 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	if (c < smallest[n] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff)
+		return 0;
+	if ((c < 0x20 && c != '\t') || (c >= 0x7f && c < 0xa0))
+		return 0;
+	return n;
+}
+
+int control_line(const char *buf, size_t size, char **ret, struct err *err)
+{
+	if (size > 0 && buf[size - 1] == '\n')
+		size--;
+	if (size > CONTROL_LINE_MAX)
+		return err_set(err, EINVAL, "one line of %d bytes at most can be written here",
+			       CONTROL_LINE_MAX);
+	if (memchr(buf, '\n', size))
+		return err_set(err, EINVAL, "several lines were written where one is one command");
+	for (size_t i = 0; i < size;) {
+		size_t n = character((const unsigned char *)buf + i, size - i);
+
+		if (n == 0)
+			return err_set(err, EINVAL,
+				       "a line of UTF-8 text without control characters can be "
+				       "written here");
+		i += n;
+	}
+	*ret = xcalloc(1, size + 1);
+	memcpy(*ret, buf, size);
+	return 0;
+}
+
+int control_parse_revert(const char *line, unsigned *ret_flags, struct err *err)
+{
+	static const struct {
+		const char *word;
+		unsigned flag;
+	} words[] = { { "keep", REVERT_KEEP }, { "force", REVERT_FORCE }, { "start", REVERT_START } };
+	cleanup_free char *copy = xstrdup(line);
+	char *rest = NULL, *word = strtok_r(copy, " \t", &rest);
+	unsigned flags = 0;
+
+	if (!streq(word, "1"))
+		return err_set(err, EINVAL, "write 1 [keep] [force] [start] to revert");
+	while ((word = strtok_r(NULL, " \t", &rest))) {
+		unsigned flag = 0;
+
+		for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+			if (streq(word, words[i].word))
+				flag = words[i].flag;
+		if (!flag)
+			return err_set(err, EINVAL, "revert does not know '%s': write 1 [keep] "
+				       "[force] [start]", word);
+		flags |= flag;
+	}
+	*ret_flags = flags;
+	return 0;
+}
+
+int store_quiesce(struct fs *fs, const struct node *n, const char *line, engine_done *done,
+		  void *opaque, struct err *err)
+{
+	enum quiesce quiesce;
+
+	if (quiesce_from_string(line, &quiesce) < 0)
+		return err_set(err, EINVAL, "quiesce is auto, yes or no, not '%s'", line);
+	engine_set_quiesce(fs->e, n->vm->id, quiesce, done, opaque);
+	return 0;
+}
+
+int store_description(struct fs *fs, const struct node *n, const char *line, engine_done *done,
+		      void *opaque, struct err *err)
+{
+	engine_set_description(fs->e, n->vm->id, n->snapshot->id, line, done, opaque);
+	return 0;
+}
+
+int store_pin(struct fs *fs, const struct node *n, const char *line, engine_done *done,
+	      void *opaque, struct err *err)
+{
+	if (!streq(line, "0") && !streq(line, "1"))
+		return err_set(err, EINVAL, "pin is 0 or 1, not '%s'", line);
+	engine_set_pinned(fs->e, n->vm->id, n->snapshot->id, line[0] == '1', done, opaque);
+	return 0;
+}
+
+int store_revert(struct fs *fs, const struct node *n, const char *line, engine_done *done,
+		 void *opaque, struct err *err)
+{
+	unsigned flags;
+	int r = control_parse_revert(line, &flags, err);
+
+	if (r < 0)
+		return r;
+	engine_snapshot_revert(fs->e, n->vm->id, n->snapshot->id, flags, done, opaque);
+	return 0;
+}

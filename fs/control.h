@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What is written to control files: from the bytes of a write(2) to a line,
+ * from a line to what the engine is asked for. The `store` functions of the
+ * table are here.
+ */
+#ifndef KWS_FS_CONTROL_H
+#define KWS_FS_CONTROL_H
+
+#include "fs/tree.h"
+
+/* The longest line, in bytes. */
+#define CONTROL_LINE_MAX 4000
+
+/* The one line that a write holds, without its newline; the caller frees it.
+ * -EINVAL for several lines, control characters, bytes that are no UTF-8, or
+ * too many of them. */
+int control_line(const char *buf, size_t size, char **ret, struct err *err);
+
+/* "1 [keep] [force] [start]" -> enum revert_flags. -EINVAL. */
+int control_parse_revert(const char *line, unsigned *ret_flags, struct err *err);
+
+typedef int store_fn(struct fs *fs, const struct node *n, const char *line, engine_done *done,
+		     void *opaque, struct err *err);
+
+store_fn store_quiesce, store_description, store_pin, store_revert;
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Open texts: control files, and those that can only be read.
+ *
+ * What is read is rendered when the file is opened and kept with it, so that a
+ * reader of several pieces sees one moment. What is written is a command, whole
+ * in one write(2), whose result is the command's. All of it is direct_io: no
+ * page cache between, sizes do not bound a read, and an interrupt gets through.
+ *
+ * A line that says what the file reads anyway succeeds and asks nobody. So
+ * copying a control file onto itself changes nothing, also while libvirt is
+ * gone. What an action file reads is a comment, for the same reason.
+ */
+#include "fs/core.h"
+
+#include "common/cleanup.h"
+#include "fs/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+struct text {
+	struct file file;
+	char *content; /* NULL if opened for writing only */
+	size_t length;
+};
+
+static void text_free(struct fs *fs, struct handle *h)
+{
+	struct text *t = (struct text *)h;
+
+	free(t->content);
+	free(t);
+}
+
+static void text_read(fuse_req_t req, struct file *f, size_t size, off_t off)
+{
+	struct text *t = (struct text *)f;
+	size_t left = (uint64_t)off < t->length ? t->length - off : 0;
+
+	fuse_reply_buf(req, left ? t->content + off : NULL, size < left ? size : left);
+}
+
+/* No holes: data up to the end. */
+static void text_seek(fuse_req_t req, struct file *f, off_t off, int whence)
+{
+	struct text *t = (struct text *)f;
+
+	if ((uint64_t)off >= t->length)
+		fuse_reply_err(req, ENXIO);
+	else
+		fuse_reply_lseek(req, whence == SEEK_DATA ? off : (off_t)t->length);
+}
+
+/* ---- writing ---- */
+
+static void reply_written(struct pending *p)
+{
+	fuse_reply_write(p->req, p->size);
+}
+
+static bool reads_the_same(struct fs *fs, const struct node *n, const char *line)
+{
+	cleanup_free char *now = NULL;
+	size_t length;
+
+	if (node_text(fs, n, &now, &length, NULL) < 0)
+		return false;
+	if (length > 0 && now[length - 1] == '\n')
+		now[length - 1] = '\0';
+	return streq(now, line);
+}
+
+static bool changes_nothing(struct fs *fs, const struct node *n, const char *line)
+{
+	return n->row->action ? line[0] == '#' : reads_the_same(fs, n, line);
+}
+
+/* Does what was written. 0: the request is answered, or will be. */
+static int command(fuse_req_t req, const struct node *n, const char *buf, size_t size, off_t off,
+		   int flags, struct err *err)
+{
+	cleanup_free char *line = NULL;
+	struct fs *fs = FS(req);
+	struct pending *p;
+	int r;
+
+	if (off != 0 && !(flags & O_APPEND))
+		return err_set(err, EINVAL, "a command is one write from the start of %s",
+			       n->row->name);
+	r = control_line(buf, size, &line, err);
+	if (r < 0)
+		return r;
+	if (changes_nothing(fs, n, line)) {
+		fuse_reply_write(req, size);
+		return 0;
+	}
+	p = pending_new(fs, req, n, reply_written);
+	p->size = size;
+	r = n->row->store(fs, n, line, pending_done, p, err);
+	if (r < 0)
+		pending_free(p);
+	return r;
+}
+
+static void text_write(fuse_req_t req, struct file *f, fuse_ino_t ino, const char *buf, size_t size,
+		       off_t off, int flags)
+{
+	cleanup_node struct node n = NODE_INIT;
+	struct fs *fs = FS(req);
+	struct err err = ERR_INIT;
+
+	if (node_open_ino(fs, ino, &n, &err) < 0)
+		fuse_reply_err(req, err.code);
+	else if (command(req, &n, buf, size, off, flags, &err) < 0)
+		refuse(fs, req, n.vm, &err);
+}
+
+int text_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi, struct file **ret,
+	      struct err *err)
+{
+	int access = fi->flags & O_ACCMODE;
+	cleanup_free char *content = NULL;
+	size_t length = 0;
+	struct text *t;
+	int r = 0;
+
+	if (access != O_RDONLY && !n->row->store)
+		return err_set(err, EROFS, "%s can only be read", n->row->name);
+	if (access != O_WRONLY)
+		r = node_text(fs, n, &content, &length, err);
+	if (r < 0)
+		return r;
+	t = xnew(struct text);
+	t->content = steal_pointer(&content);
+	t->length = length;
+	t->file = (struct file){ .read = text_read, .write = text_write, .seek = text_seek };
+	handle_add(fs, &t->file.handle, text_free);
+	fi->direct_io = 1;
+	*ret = &t->file;
+	return 0;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Open images. Their bytes never change and an inode number means one image for
+ * ever, so what the kernel has cached is kept from one open to the next.
+ */
+#include "fs/core.h"
+
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+struct image_file {
+	struct file file;
+	struct image *image;
+	uint32_t vm_id;
+	char *name; /* for messages */
+	atomic_bool complained;
+};
+
+static void image_file_free(struct fs *fs, struct handle *h)
+{
+	struct image_file *f = (struct image_file *)h;
+
+	engine_image_close(fs->e, f->image);
+	free(f->name);
+	free(f);
+}
+
+/* Damage is found by each read of it again: it is told of once an open. */
+static void fail(fuse_req_t req, struct image_file *f, struct err *err)
+{
+	if (!atomic_exchange(&f->complained, true)) {
+		err_wrap(err, "cannot read %s", f->name);
+		log_warning("%s", err->msg);
+		engine_set_last_error(FS(req)->e, f->vm_id, err->msg);
+	}
+	fuse_reply_err(req, err->code);
+}
+
+static void image_file_read(fuse_req_t req, struct file *file, size_t size, off_t off)
+{
+	struct image_file *f = (struct image_file *)file;
+	cleanup_free char *buf = malloc(size);
+	struct err err = ERR_INIT;
+	ssize_t n;
+
+	if (!buf) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	n = image_read(f->image, buf, size, off, &err);
+	if (n < 0)
+		fail(req, f, &err);
+	else
+		fuse_reply_buf(req, buf, n);
+}
+
+/* ---- SEEK_DATA and SEEK_HOLE ---- */
+
+/* The first place from `off` on that is data, or is not; the image's size if
+ * there is none. What a layer says to be zero is a hole for readers. */
+static int seek(struct image *image, uint64_t off, bool data, uint64_t *ret, struct err *err)
+{
+	uint64_t size = image_size(image);
+	struct extent extents[64];
+	size_t n;
+
+	while (off < size) {
+		int r = image_extents(image, off, size - off, extents,
+				      sizeof(extents) / sizeof(extents[0]), &n, err);
+
+		if (r < 0)
+			return r;
+		for (size_t i = 0; i < n; i++) {
+			if ((extents[i].kind == EXTENT_DATA) == data) {
+				*ret = off;
+				return 0;
+			}
+			off = extents[i].start + extents[i].length;
+		}
+		if (n == 0)
+			return err_set(err, EIO, "the map of the image ends before the image");
+	}
+	*ret = size;
+	return 0;
+}
+
+static void image_file_seek(fuse_req_t req, struct file *file, off_t off, int whence)
+{
+	struct image_file *f = (struct image_file *)file;
+	struct err err = ERR_INIT;
+	uint64_t found;
+
+	if ((uint64_t)off >= image_size(f->image))
+		fuse_reply_err(req, ENXIO);
+	else if (seek(f->image, off, whence == SEEK_DATA, &found, &err) < 0)
+		fail(req, f, &err);
+	else if (whence == SEEK_DATA && found == image_size(f->image))
+		fuse_reply_err(req, ENXIO);
+	else
+		fuse_reply_lseek(req, found);
+}
+
+int image_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi,
+		    struct file **ret, struct err *err)
+{
+	struct image *image;
+	struct image_file *f;
+	int r;
+
+	if ((fi->flags & O_ACCMODE) != O_RDONLY)
+		return err_set(err, EROFS, "%s.raw of '%s' cannot be written: a snapshot does not "
+			       "change", n->disk->target, n->snapshot->name);
+	r = engine_image_open(fs->e, n->vm->id, n->snapshot->id, n->key.index, &image, err);
+	if (r < 0)
+		return r;
+	f = xnew(struct image_file);
+	f->image = image;
+	f->vm_id = n->vm->id;
+	f->name = xasprintf("%s/%s/%s.raw", n->vm->name, n->snapshot->name, n->disk->target);
+	f->file = (struct file){ .read = image_file_read, .seek = image_file_seek };
+	handle_add(fs, &f->file.handle, image_file_free);
+	fi->keep_cache = 1;
+	*ret = &f->file;
+	return 0;
+}

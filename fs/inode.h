@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inode numbers. A number says by itself what it stands for: which row of the
+ * table, of which VM, snapshot, disk. So they are the same after a remount and
+ * nothing has to be remembered for the kernel. Ids are never used again,
+ * therefore a number means one thing for ever.
+ */
+#ifndef KWS_FS_INODE_H
+#define KWS_FS_INODE_H
+
+#include <stdint.h>
+
+/* The rows of the table. These are part of the inode numbers: add, never
+ * renumber, at most 127. */
+enum kind {
+	KIND_ROOT = 0,
+	KIND_VERSION = 1,
+	KIND_SNAPSHOTS = 2,
+	KIND_VM = 3,
+	KIND_SNAPSHOT = 4,
+	KIND_LATEST = 5,
+	KIND_CURRENT = 6,
+	KIND_KWS = 7,
+	KIND_STATE = 8,
+	KIND_STATUS = 9,
+	KIND_LAST_ERROR = 10,
+	KIND_QUIESCE = 11,
+	KIND_DISK_RAW = 12,
+	KIND_DOMAIN_XML = 13,
+	KIND_INFO_JSON = 14,
+	KIND_PARENT = 15,
+	KIND_REVERT = 16,
+	KIND_DESCRIPTION = 17,
+	KIND_PIN = 18,
+};
+
+#define KIND_BITS 7
+#define INDEX_BITS 9 /* 512 disks of a snapshot */
+#define VM_BITS 22   /* 4 million VMs ever seen */
+#define SNAPSHOT_BITS 26
+
+/* What an inode number stands for; what does not apply is 0. */
+struct key {
+	enum kind kind;
+	uint32_t vm;
+	uint32_t snapshot;
+	uint32_t index; /* of the disk in the snapshot */
+};
+
+/* 0 if an id has become too large for its bits: such a thing is not shown. */
+uint64_t key_to_ino(struct key key);
+
+struct key ino_to_key(uint64_t ino);
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From inode numbers and names to what they stand for. */
+#include "fs/core.h"
+
+#include "common/cleanup.h"
+
+#include <errno.h>
+
+/* False if it is gone, or if no such key was ever given away: NFS clients send
+ * back what they like. */
+static bool resolve(struct fs *fs, struct node *n)
+{
+	n->row = row_of(n->key.kind);
+	if (!n->row)
+		return false;
+	if (n->row->level >= LEVEL_VM && !(n->vm = engine_vm(fs->e, n->key.vm)))
+		return false;
+	if (n->row->level >= LEVEL_SNAPSHOT &&
+	    !(n->snapshot = vm_snapshot(n->vm, n->key.snapshot)))
+		return false;
+	if (n->row->level >= LEVEL_DISK) {
+		if (n->key.index >= n->snapshot->n_disks)
+			return false;
+		n->disk = &n->snapshot->disks[n->key.index];
+	}
+	return !n->row->exists || n->row->exists(n);
+}
+
+/* The kernel looks the path up anew after ESTALE: what is there under the same
+ * name today is found then. */
+int node_open(struct fs *fs, struct key key, struct node *ret, struct err *err)
+{
+	cleanup_node struct node n = { .key = key };
+
+	if (!resolve(fs, &n))
+		return err_set(err, ESTALE, "this is not there any more");
+	*ret = n;
+	n.vm = NULL;
+	return 0;
+}
+
+int node_open_ino(struct fs *fs, fuse_ino_t ino, struct node *ret, struct err *err)
+{
+	return node_open(fs, ino_to_key(ino), ret, err);
+}
+
+void node_close(struct node *n)
+{
+	vm_unref(n->vm);
+	n->vm = NULL;
+}
+
+/* `key`, as far as `row` is about it: the key of a row above, or of a row with a
+ * name below. */
+static struct key key_for(struct key key, const struct row *row)
+{
+	key.kind = row->kind;
+	if (row->level < LEVEL_DISK)
+		key.index = 0;
+	if (row->level < LEVEL_SNAPSHOT)
+		key.snapshot = 0;
+	if (row->level < LEVEL_VM)
+		key.vm = 0;
+	return key;
+}
+
+static bool find(struct fs *fs, const struct node *dir, const char *name, struct key *ret)
+{
+	for (const struct row *row = row_next(dir->row->kind, NULL); row;
+	     row = row_next(dir->row->kind, row)) {
+		if (row->many) {
+			if (row->many->find(fs, dir, name, ret))
+				return true;
+		} else if (streq(row->name, name)) {
+			*ret = key_for(dir->key, row);
+			return true;
+		}
+	}
+	return false;
+}
+
+int node_child(struct fs *fs, const struct node *dir, const char *name, struct node *ret,
+	       struct err *err)
+{
+	struct key key;
+
+	if (!find(fs, dir, name, &key) || node_open(fs, key, ret, NULL) < 0)
+		return err_set(err, ENOENT, "there is no '%s'", name);
+	return 0;
+}
+
+/* As node_child, in the directory as it is after asking for news. */
+static int child_now(struct fs *fs, const struct node *dir, const char *name, unsigned max_age_ms,
+		     struct node *ret, struct err *err)
+{
+	cleanup_node struct node now = NODE_INIT;
+	int r;
+
+	dir->row->refresh(fs, dir, max_age_ms);
+	r = node_open(fs, dir->key, &now, err);
+	return r < 0 ? r : node_child(fs, &now, name, ret, err);
+}
+
+/* How old what is known of a VM's snapshots may be when a name is looked up and
+ * found. For one that is not found it is always asked. */
+#define LOOKUP_AGE_MS 1000
+
+int node_lookup(struct fs *fs, const struct node *dir, const char *name, struct node *ret,
+		struct err *err)
+{
+	int r;
+
+	if (dir->row->type != ROW_DIR)
+		return err_set(err, ENOTDIR, "this is not a directory");
+	if (streq(name, "."))
+		return node_open(fs, dir->key, ret, err);
+	if (streq(name, ".."))
+		return node_open(fs, node_parent(dir), ret, err);
+	if (!dir->row->refresh)
+		return node_child(fs, dir, name, ret, err);
+	r = child_now(fs, dir, name, LOOKUP_AGE_MS, ret, err);
+	return r == -ENOENT ? child_now(fs, dir, name, 0, ret, err) : r;
+}
+
+struct key node_parent(const struct node *n)
+{
+	return key_for(n->key, row_of(n->row->in));
+}
+
+void node_each(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque)
+{
+	for (const struct row *row = row_next(dir->row->kind, NULL); row;
+	     row = row_next(dir->row->kind, row)) {
+		struct node n = *dir;
+
+		n.row = row;
+		n.key = key_for(dir->key, row);
+		if (row->many)
+			row->many->each(fs, dir, fn, opaque);
+		else if (!row->exists || row->exists(&n))
+			fn(opaque, row->name, n.key);
+	}
+}

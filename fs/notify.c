@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Telling the kernel what changed without it: a VM that was renamed, a snapshot
+ * that virsh deleted, an owner that makes the mode of every file another.
+ *
+ * The engine's observer only notes which VMs there is news of. A thread compares
+ * what was published with what the kernel was told of last, and forgets names
+ * that mean something else now. It is a thread of its own because the kernel
+ * takes the directory's lock for that, and whoever holds it may be waiting for
+ * an answer of ours. For the same reason it leaves a VM's directory alone while
+ * somebody waits in fsync of it: names are cached for a second only.
+ */
+#include "fs/core.h"
+
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#include <errno.h>
+
+DEFINE_CLEANUP(struct vm, vm_unref);
+DEFINE_CLEANUP(struct vm_list, vm_list_unref);
+
+struct notifier {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool stopping;
+	bool vms_changed;
+	vec_of(uint32_t) changed; /* ids of VMs */
+
+	/* The thread's own: each VM as it was told of last. */
+	vec_of(struct vm *) told;
+};
+
+/* ---- what the engine calls ---- */
+
+void notifier_vms_changed(void *opaque)
+{
+	struct notifier *n = ((struct fs *)opaque)->notifier;
+	LOCK_SCOPE(&n->lock);
+
+	n->vms_changed = true;
+	pthread_cond_signal(&n->wake);
+}
+
+void notifier_vm_changed(void *opaque, uint32_t vm_id)
+{
+	struct notifier *n = ((struct fs *)opaque)->notifier;
+	LOCK_SCOPE(&n->lock);
+
+	for (size_t i = 0; i < n->changed.n; i++)
+		if (n->changed.at[i] == vm_id)
+			return;
+	vec_push(&n->changed, vm_id);
+	pthread_cond_signal(&n->wake);
+}
+
+/* ---- what the kernel is told ---- */
+
+/* ENOENT says that it knew nothing of it; there is nobody to tell other errors. */
+static void forget_name(struct fs *fs, struct key dir, const char *name)
+{
+	fuse_lowlevel_notify_inval_entry(fs->session, key_to_ino(dir), name, strlen(name));
+}
+
+static void forget_attr(struct fs *fs, struct key key)
+{
+	fuse_lowlevel_notify_inval_inode(fs->session, key_to_ino(key), -1, 0);
+}
+
+static void forget_attrs_below(struct fs *fs, const struct node *dir);
+
+static void forget_attrs_of(void *opaque, const char *name, struct key key)
+{
+	cleanup_node struct node n = NODE_INIT;
+	struct fs *fs = opaque;
+
+	forget_attr(fs, key);
+	if (row_of(key.kind)->type == ROW_DIR && node_open(fs, key, &n, NULL) >= 0)
+		forget_attrs_below(fs, &n);
+}
+
+static void forget_attrs_below(struct fs *fs, const struct node *dir)
+{
+	node_each(fs, dir, forget_attrs_of, fs);
+}
+
+static struct key vm_key(const struct vm *vm)
+{
+	return (struct key){ .kind = KIND_VM, .vm = vm->id };
+}
+
+static void tell_owner(struct fs *fs, const struct vm *old, const struct vm *now)
+{
+	cleanup_node struct node n = NODE_INIT;
+
+	forget_attr(fs, vm_key(now));
+	if (old->uid == now->uid && old->gid == now->gid && old->mode == now->mode)
+		return;
+	if (node_open(fs, vm_key(now), &n, NULL) >= 0)
+		forget_attrs_below(fs, &n);
+}
+
+static void tell_snapshots(struct fs *fs, const struct vm *old, const struct vm *now)
+{
+	if (waits_on(fs, now->id))
+		return;
+	for (size_t i = 0; i < old->n_snapshots; i++) {
+		const struct snapshot *s = vm_snapshot(now, old->snapshots[i].id);
+
+		if (!s || !streq(s->name, old->snapshots[i].name))
+			forget_name(fs, vm_key(old), old->snapshots[i].name);
+	}
+}
+
+/* ---- the thread ---- */
+
+static struct vm **told_of(struct notifier *n, uint32_t vm_id)
+{
+	for (size_t i = 0; i < n->told.n; i++)
+		if (n->told.at[i]->id == vm_id)
+			return &n->told.at[i];
+	return NULL;
+}
+
+static void tell_vm(struct fs *fs, uint32_t vm_id)
+{
+	static const struct key vms = { .kind = KIND_SNAPSHOTS };
+	struct notifier *n = fs->notifier;
+	struct vm **place = told_of(n, vm_id);
+	struct vm *now = engine_vm(fs->e, vm_id);
+	cleanup(vm_unref_p) struct vm *old = place ? *place : NULL;
+
+	if (old && old != now && (!now || !streq(vm_dir_name(old), vm_dir_name(now))))
+		forget_name(fs, vms, vm_dir_name(old));
+	if (old && now && old != now) {
+		tell_owner(fs, old, now);
+		tell_snapshots(fs, old, now);
+	}
+	if (now && place)
+		*place = now;
+	else if (now)
+		vec_push(&n->told, now);
+	else if (place)
+		*place = n->told.at[--n->told.n];
+}
+
+static void tell_vms(struct fs *fs)
+{
+	struct notifier *n = fs->notifier;
+
+	forget_attr(fs, (struct key){ .kind = KIND_SNAPSHOTS });
+	for (size_t i = n->told.n; i-- > 0;)
+		tell_vm(fs, n->told.at[i]->id);
+}
+
+static void *notifier_thread(void *opaque)
+{
+	struct fs *fs = opaque;
+	struct notifier *n = fs->notifier;
+
+	pthread_mutex_lock(&n->lock);
+	while (!n->stopping) {
+		__typeof__(n->changed) changed = n->changed;
+		bool vms_changed = n->vms_changed;
+
+		if (!vms_changed && !changed.n) {
+			pthread_cond_wait(&n->wake, &n->lock);
+			continue;
+		}
+		n->vms_changed = false;
+		memset(&n->changed, 0, sizeof(n->changed));
+		pthread_mutex_unlock(&n->lock);
+		for (size_t i = 0; i < changed.n; i++)
+			tell_vm(fs, changed.at[i]);
+		vec_free(&changed);
+		if (vms_changed)
+			tell_vms(fs);
+		pthread_mutex_lock(&n->lock);
+	}
+	pthread_mutex_unlock(&n->lock);
+	return NULL;
+}
+
+struct notifier *notifier_new(void)
+{
+	struct notifier *n = xnew(struct notifier);
+
+	pthread_mutex_init(&n->lock, NULL);
+	pthread_cond_init(&n->wake, NULL);
+	return n;
+}
+
+/* What there is now is where news begin. */
+static void learn_all(struct fs *fs)
+{
+	cleanup(vm_list_unref_p) struct vm_list *list = engine_vms(fs->e);
+
+	for (size_t i = 0; i < list->n; i++) {
+		struct vm *vm = engine_vm(fs->e, list->vms[i]->id);
+
+		if (vm)
+			vec_push(&fs->notifier->told, vm);
+	}
+}
+
+int notifier_start(struct fs *fs, struct err *err)
+{
+	int r;
+
+	learn_all(fs);
+	r = pthread_create(&fs->notifier->thread, NULL, notifier_thread, fs);
+	return r ? err_sys(err, r, "cannot start a thread") : 0;
+}
+
+void notifier_stop(struct notifier *n)
+{
+	pthread_mutex_lock(&n->lock);
+	n->stopping = true;
+	pthread_cond_signal(&n->wake);
+	pthread_mutex_unlock(&n->lock);
+	pthread_join(n->thread, NULL);
+}
+
+void notifier_free(struct notifier *n)
+{
+	for (size_t i = 0; i < n->told.n; i++)
+		vm_unref(n->told.at[i]);
+	vec_free(&n->told);
+	vec_free(&n->changed);
+	pthread_cond_destroy(&n->wake);
+	pthread_mutex_destroy(&n->lock);
+	free(n);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Requests that wait for the engine. The request is kept, the worker goes on
+ * with others, and the engine's thread answers: so any number of VMs can be
+ * busy without using up the workers. Such a request is not interrupted: what
+ * was begun is ended, and the result is what the caller then sees.
+ */
+#include "fs/core.h"
+
+struct pending *pending_new(struct fs *fs, fuse_req_t req, const struct node *n,
+			    void (*reply)(struct pending *p))
+{
+	struct pending *p = xnew(struct pending);
+
+	p->fs = fs;
+	p->req = req;
+	p->reply = reply;
+	p->key = n->key;
+	p->vm_name = n->vm ? xstrdup(n->vm->name) : NULL;
+	return p;
+}
+
+void pending_free(struct pending *p)
+{
+	free(p->vm_name);
+	free(p->name);
+	free(p);
+}
+
+void pending_done(void *opaque, int r, const struct err *err)
+{
+	struct pending *p = opaque;
+
+	if (r < 0) {
+		log_refusal(p->vm_name, err);
+		fuse_reply_err(p->req, -r);
+	} else {
+		p->reply(p);
+	}
+	pending_free(p);
+}
+
+void pending_reply_ok(struct pending *p)
+{
+	fuse_reply_err(p->req, 0);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the texts and links of the tree read: the `show` functions of the table. */
+#ifndef KWS_FS_TEXT_H
+#define KWS_FS_TEXT_H
+
+#include "fs/tree.h"
+
+typedef int show_fn(struct fs *fs, const struct node *n, FILE *out, struct err *err);
+
+show_fn show_version;
+
+/* in .kws/ */
+show_fn show_state, show_status, show_last_error, show_quiesce;
+
+/* of a snapshot */
+show_fn show_domain_xml, show_description, show_pin, show_revert_help;
+show_fn show_info_json; /* info.c */
+
+/* links */
+show_fn show_latest, show_current, show_parent;
+
+#endif

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table of the tree. Everything that is mounted is a row here, as in the
+ * kernel's procfs and cgroupfs, and the code that answers the kernel (ops, dir,
+ * ctl, verbs) walks rows without knowing them. To add a file, add a kind in
+ * inode.h, a row here, its `show` in text.c and, if it can be written, its
+ * `store` in control.c.
+ *
+ * Modes. A row has the mode that it would have if its VM were open to all; of
+ * that a VM's directory takes away what it does not have itself. So with the
+ * VM's 0700 an image is 0400, a control file 0600, a snapshot 0700; after
+ * `chmod 0750` they are 0440, 0640, 0750; after `chmod 0770` the group may also
+ * write to control files, take snapshots and delete them. Owner and group of
+ * everything inside are those of the VM's directory.
+ *
+ * Names. Snapshots' names are the engine's affair: it knows which are refused,
+ * among them those of the rows here. A VM's name is libvirt's and may begin with
+ * a dot or be very long; names with a dot are the tree's own, so such a VM
+ * appears under its UUID.
+ */
+#include "fs/tree.h"
+
+#include "common/cleanup.h"
+#include "fs/control.h"
+#include "fs/core.h"
+#include "fs/text.h"
+
+#include <limits.h>
+
+DEFINE_CLEANUP(struct vm_list, vm_list_unref);
+
+/* ---- VMs ---- */
+
+const char *vm_dir_name(const struct vm *vm)
+{
+	return vm->name[0] == '.' || strlen(vm->name) > NAME_MAX ? vm->uuid : vm->name;
+}
+
+static void vms_each(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque)
+{
+	cleanup(vm_list_unref_p) struct vm_list *list = engine_vms(fs->e);
+
+	for (size_t i = 0; i < list->n; i++)
+		fn(opaque, vm_dir_name(list->vms[i]),
+		   (struct key){ .kind = KIND_VM, .vm = list->vms[i]->id });
+}
+
+static bool vms_find(struct fs *fs, const struct node *dir, const char *name, struct key *ret)
+{
+	cleanup(vm_list_unref_p) struct vm_list *list = engine_vms(fs->e);
+
+	for (size_t i = 0; i < list->n; i++) {
+		if (!streq(vm_dir_name(list->vms[i]), name))
+			continue;
+		*ret = (struct key){ .kind = KIND_VM, .vm = list->vms[i]->id };
+		return true;
+	}
+	return false;
+}
+
+static size_t vms_count(struct fs *fs, const struct node *dir)
+{
+	cleanup(vm_list_unref_p) struct vm_list *list = engine_vms(fs->e);
+
+	return list->n;
+}
+
+static const struct many each_vm = { vms_each, vms_find, vms_count };
+
+/* libvirt sends no event when virsh changes a VM's snapshots: so it is asked. */
+static void vm_refresh(struct fs *fs, const struct node *dir, unsigned max_age_ms)
+{
+	engine_vm_refresh(fs->e, dir->vm->id, max_age_ms);
+}
+
+/* ---- snapshots ---- */
+
+static struct key snapshot_key(const struct vm *vm, const struct snapshot *s)
+{
+	return (struct key){ .kind = KIND_SNAPSHOT, .vm = vm->id, .snapshot = s->id };
+}
+
+static void snapshots_each(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque)
+{
+	for (size_t i = 0; i < dir->vm->n_snapshots; i++)
+		fn(opaque, dir->vm->snapshots[i].name,
+		   snapshot_key(dir->vm, &dir->vm->snapshots[i]));
+}
+
+static bool snapshots_find(struct fs *fs, const struct node *dir, const char *name,
+			   struct key *ret)
+{
+	const struct snapshot *s = vm_snapshot_by_name(dir->vm, name);
+
+	if (!s)
+		return false;
+	*ret = snapshot_key(dir->vm, s);
+	return true;
+}
+
+static size_t snapshots_count(struct fs *fs, const struct node *dir)
+{
+	return dir->vm->n_snapshots;
+}
+
+static const struct many each_snapshot = { snapshots_each, snapshots_find, snapshots_count };
+
+static void snapshot_make(struct fs *fs, const struct node *dir, const char *name,
+			  engine_done *done, void *opaque)
+{
+	engine_snapshot_create(fs->e, dir->vm->id, name, done, opaque);
+}
+
+static void snapshot_remove(struct fs *fs, const struct node *n, engine_done *done, void *opaque)
+{
+	engine_snapshot_delete(fs->e, n->vm->id, n->snapshot->id, done, opaque);
+}
+
+static void snapshot_rename(struct fs *fs, const struct node *n, const char *name,
+			    engine_done *done, void *opaque)
+{
+	engine_snapshot_rename(fs->e, n->vm->id, n->snapshot->id, name, done, opaque);
+}
+
+static bool has_latest(const struct node *n)
+{
+	return vm_latest(n->vm) != NULL;
+}
+
+static bool has_current(const struct node *n)
+{
+	return vm_snapshot(n->vm, n->vm->current) != NULL;
+}
+
+static bool has_parent(const struct node *n)
+{
+	return vm_snapshot(n->vm, n->snapshot->parent) != NULL;
+}
+
+/* ---- disks ---- */
+
+static void disks_each(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque)
+{
+	struct key key = dir->key;
+
+	key.kind = KIND_DISK_RAW;
+	for (key.index = 0; key.index < dir->snapshot->n_disks; key.index++) {
+		cleanup_free char *name =
+			xasprintf("%s.raw", dir->snapshot->disks[key.index].target);
+
+		fn(opaque, name, key);
+	}
+}
+
+static bool disks_find(struct fs *fs, const struct node *dir, const char *name, struct key *ret)
+{
+	for (size_t i = 0; i < dir->snapshot->n_disks; i++) {
+		const char *target = dir->snapshot->disks[i].target;
+		size_t n = strlen(target);
+
+		if (strncmp(name, target, n) != 0 || !streq(name + n, ".raw"))
+			continue;
+		*ret = dir->key;
+		ret->kind = KIND_DISK_RAW;
+		ret->index = i;
+		return true;
+	}
+	return false;
+}
+
+static const struct many each_disk = { disks_each, disks_find, NULL };
+
+/* ---- the table ---- */
+
+#define READ_ONLY 0444
+#define CONTROL 0666
+#define FOLDER 0777
+#define LINK 0777
+
+static const struct row rows[] = {
+	{ KIND_ROOT, KIND_ROOT, LEVEL_TREE, ROW_DIR, "", .mode = 0755, .time = TIME_MOUNTED },
+	{ KIND_VERSION, KIND_ROOT, LEVEL_TREE, ROW_TEXT, "version", .mode = READ_ONLY,
+	  .time = TIME_MOUNTED, .show = show_version },
+	{ KIND_SNAPSHOTS, KIND_ROOT, LEVEL_TREE, ROW_DIR, "snapshots", .mode = 0755,
+	  .time = TIME_LIST },
+
+	{ KIND_VM, KIND_SNAPSHOTS, LEVEL_VM, ROW_DIR, .many = &each_vm, .mode = FOLDER,
+	  .time = TIME_VM, .refresh = vm_refresh, .make = snapshot_make, .owned = true,
+	  .stays = "a VM's directory comes and goes with the VM: virsh undefine, virsh domrename" },
+
+	{ KIND_SNAPSHOT, KIND_VM, LEVEL_SNAPSHOT, ROW_DIR, .many = &each_snapshot, .mode = FOLDER,
+	  .time = TIME_SNAPSHOT, .remove = snapshot_remove, .rename = snapshot_rename },
+	{ KIND_LATEST, KIND_VM, LEVEL_VM, ROW_LINK, "latest", .mode = LINK, .time = TIME_VM,
+	  .exists = has_latest, .show = show_latest },
+	{ KIND_CURRENT, KIND_VM, LEVEL_VM, ROW_LINK, "current", .mode = LINK, .time = TIME_VM,
+	  .exists = has_current, .show = show_current },
+	{ KIND_KWS, KIND_VM, LEVEL_VM, ROW_DIR, ".kws", .mode = FOLDER, .time = TIME_VM },
+
+	{ KIND_STATE, KIND_KWS, LEVEL_VM, ROW_TEXT, "state", .mode = READ_ONLY, .time = TIME_VM,
+	  .show = show_state },
+	{ KIND_STATUS, KIND_KWS, LEVEL_VM, ROW_TEXT, "status", .mode = READ_ONLY,
+	  .time = TIME_VM, .show = show_status },
+	{ KIND_LAST_ERROR, KIND_KWS, LEVEL_VM, ROW_TEXT, "last_error", .mode = READ_ONLY,
+	  .time = TIME_VM, .show = show_last_error },
+	{ KIND_QUIESCE, KIND_KWS, LEVEL_VM, ROW_TEXT, "quiesce", .mode = CONTROL, .time = TIME_VM,
+	  .show = show_quiesce, .store = store_quiesce },
+
+	{ KIND_DISK_RAW, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
+	  .mode = READ_ONLY, .time = TIME_SNAPSHOT, .lasting = true },
+	{ KIND_DOMAIN_XML, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "domain.xml",
+	  .mode = READ_ONLY, .time = TIME_SNAPSHOT, .lasting = true, .show = show_domain_xml },
+	{ KIND_INFO_JSON, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "info.json", .mode = READ_ONLY,
+	  .time = TIME_VM, .show = show_info_json },
+	{ KIND_PARENT, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_LINK, "parent", .mode = LINK,
+	  .time = TIME_SNAPSHOT, .exists = has_parent, .show = show_parent },
+	{ KIND_REVERT, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "revert", .mode = CONTROL,
+	  .time = TIME_SNAPSHOT, .show = show_revert_help, .store = store_revert,
+	  .action = true },
+	{ KIND_DESCRIPTION, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "description",
+	  .mode = CONTROL, .time = TIME_VM, .show = show_description,
+	  .store = store_description },
+	{ KIND_PIN, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "pin", .mode = CONTROL,
+	  .time = TIME_VM, .show = show_pin, .store = store_pin },
+};
+
+#define N_ROWS (sizeof(rows) / sizeof(rows[0]))
+
+const struct row *row_of(unsigned kind)
+{
+	for (size_t i = 0; i < N_ROWS; i++)
+		if (rows[i].kind == kind)
+			return &rows[i];
+	return NULL;
+}
+
+const struct row *row_next(enum kind in, const struct row *after)
+{
+	for (const struct row *row = after ? after + 1 : rows; row < rows + N_ROWS; row++)
+		if (row->in == in && row->kind != KIND_ROOT)
+			return row;
+	return NULL;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table of the tree: each file, directory and link is one row. What a row
+ * does not say, the code that walks the table knows for all rows alike.
+ */
+#ifndef KWS_FS_TREE_H
+#define KWS_FS_TREE_H
+
+#include "common/err.h"
+#include "engine/engine.h"
+#include "fs/inode.h"
+
+#include <stdio.h>
+
+struct fs;
+struct row;
+
+/* One thing of the tree: a row, with the VM and so on that it is about. */
+struct node {
+	struct key key;
+	const struct row *row;
+	struct vm *vm;                     /* a reference; NULL above the VMs */
+	const struct snapshot *snapshot;   /* of `vm`, or NULL */
+	const struct snapshot_disk *disk;  /* of `snapshot`, or NULL */
+};
+
+enum row_type {
+	ROW_DIR,
+	ROW_LINK,
+	ROW_TEXT,  /* rendered when it is opened */
+	ROW_IMAGE, /* a disk of a snapshot */
+};
+
+/* What a row is about, and so what of a key says which one it is. */
+enum level { LEVEL_TREE, LEVEL_VM, LEVEL_SNAPSHOT, LEVEL_DISK };
+
+/* Which moment is shown as mtime. */
+enum row_time {
+	TIME_MOUNTED,  /* when this daemon began */
+	TIME_LIST,     /* when a VM last came or went */
+	TIME_VM,       /* when the VM's list of snapshots last changed */
+	TIME_SNAPSHOT, /* when the snapshot was taken */
+};
+
+/* Told of each thing that a row with many stands for. */
+typedef void each_fn(void *opaque, const char *name, struct key key);
+
+/* A row that stands for as many things as there are at the moment. */
+struct many {
+	void (*each)(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque);
+	/* False if there is none of that name. */
+	bool (*find)(struct fs *fs, const struct node *dir, const char *name, struct key *ret);
+	/* How many, for the directory's st_nlink; rows of directories only. */
+	size_t (*count)(struct fs *fs, const struct node *dir);
+};
+
+struct row {
+	enum kind kind;
+	enum kind in; /* the directory it lies in */
+	enum level level;
+	enum row_type type;
+	const char *name;        /* or: */
+	const struct many *many; /* its names are the VMs', snapshots', disks' */
+	mode_t mode;             /* in a VM, what the VM's mode does not have is taken away */
+	enum row_time time;
+	bool lasting; /* never changes while it exists, but for its owner: cached for long */
+
+	/* NULL: always there. */
+	bool (*exists)(const struct node *n);
+
+	/* ROW_TEXT, ROW_LINK: writes what is read, a text with its newline, a link without. */
+	int (*show)(struct fs *fs, const struct node *n, FILE *out, struct err *err);
+
+	/* ROW_TEXT that can be written: does what one line (without its newline)
+	 * says. A refusal is returned, else `done` is called once. */
+	int (*store)(struct fs *fs, const struct node *n, const char *line, engine_done *done,
+		     void *opaque, struct err *err);
+
+	/* An action: it reads as a help line that begins with #, which does
+	 * nothing when it is written. */
+	bool action;
+
+	/* ROW_DIR: asks anew what is in it if the last time is longer ago. */
+	void (*refresh)(struct fs *fs, const struct node *dir, unsigned max_age_ms);
+	/* ROW_DIR: mkdir of `name` in it. NULL: refused. */
+	void (*make)(struct fs *fs, const struct node *dir, const char *name, engine_done *done,
+		     void *opaque);
+	/* ROW_DIR: rmdir of it, mv of it inside its directory. NULL: refused with `stays`. */
+	void (*remove)(struct fs *fs, const struct node *n, engine_done *done, void *opaque);
+	void (*rename)(struct fs *fs, const struct node *n, const char *name, engine_done *done,
+		       void *opaque);
+	const char *stays; /* why it is neither removed nor renamed; NULL has a default */
+
+	/* chown and chmod of it are the VM's. */
+	bool owned;
+};
+
+/* The row of a kind, NULL if there is none. */
+const struct row *row_of(unsigned kind);
+
+/* The rows of what lies in a directory, in the table's order: begin with NULL,
+ * ends with NULL. */
+const struct row *row_next(enum kind in, const struct row *after);
+
+/* The name of a VM's directory: its own, or its UUID if that cannot be one. */
+const char *vm_dir_name(const struct vm *vm);
+
+#endif
