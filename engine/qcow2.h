@@ -23,20 +23,36 @@ struct qcow2_header {
 	uint32_t snapshots; /* internal ones */
 	uint64_t incompatible, compatible, autoclear; /* feature bits, 0 in version 2 */
 	bool dirty, corrupt; /* said of itself */
+	uint32_t encryption; /* crypt method, 0 is none */
+	uint8_t compression; /* of compressed clusters; 0 is zlib */
 	char *backing_file;   /* as written in the header, NULL if there is none */
 	char *backing_format; /* NULL if not named */
+	char *unknown_feature; /* name of an incompatible one that nobody here knows, or NULL */
 };
 
-/* Reads and checks the header only. EOPNOTSUPP for encryption, external data
- * files, extended L2, unknown incompatible features: named. EINVAL if it is
- * no qcow2. `name` is for messages. The caller frees with qcow2_header_free. */
+/* Incompatible features. */
+#define QCOW2_DIRTY (1ULL << 0)       /* refcounts may be wrong: no matter for a reader */
+#define QCOW2_CORRUPT (1ULL << 1)     /* something was found wrong: not what */
+#define QCOW2_DATA_FILE (1ULL << 2)
+#define QCOW2_COMPRESSION (1ULL << 3) /* another compression than zlib */
+#define QCOW2_EXTENDED_L2 (1ULL << 4)
+#define QCOW2_INCOMPATIBLE_KNOWN 0x1fULL
+
+/* Reads and checks the header only; EINVAL if it is no qcow2. Fails for no
+ * feature: see qcow2_header_judge. `name` is for messages. The caller frees
+ * with qcow2_header_free. */
 int qcow2_header_read(int fd, const char *name, struct qcow2_header **ret, struct err *err);
 void qcow2_header_free(struct qcow2_header *h); /* NULL is allowed */
+
+/* Whether images like this can be read: 0, or EOPNOTSUPP for encryption,
+ * external data files, extended L2, unknown incompatible features: named. */
+int qcow2_header_judge(const struct qcow2_header *h, const char *name, struct err *err);
 
 /* Takes `fd` over, also on failure. */
 int qcow2_open(int fd, const char *name, struct qcow2 **ret, struct err *err);
 void qcow2_close(struct qcow2 *q); /* NULL is allowed */
 const struct qcow2_header *qcow2_header(const struct qcow2 *q);
+int qcow2_fd(const struct qcow2 *q);
 
 enum qcow2_kind { QCOW2_UNALLOCATED, QCOW2_ZERO, QCOW2_DATA };
 
