@@ -12,45 +12,27 @@
  * The schema has a version (PRAGMA user_version); a file from a newer kwsfs is
  * refused instead of being misunderstood.
  */
-#include "engine/registry.h"
+#include "engine/registry-sql.h"
 
-#include "common/cleanup.h"
 #include "common/mem.h"
-#include "common/vec.h"
 #include "engine/schema.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sqlite3.h>
 #include <stdarg.h>
 #include <sys/file.h>
 
 #define SCHEMA_VERSION 1
-#define NSEC_PER_SEC 1000000000LL
 
-struct registry {
-	pthread_mutex_t lock;
-	sqlite3 *db;
-	int lock_fd;
-};
-
-static void finalize_p(sqlite3_stmt **stmt)
-{
-	sqlite3_finalize(*stmt);
-}
-
-#define cleanup_stmt cleanup(finalize_p)
-
-static int sql_err(struct registry *r, struct err *err)
+int sql_err(struct registry *r, struct err *err)
 {
 	int code = sqlite3_errcode(r->db) == SQLITE_FULL ? ENOSPC : EIO;
 
 	return err_set(err, code, "the registry cannot be written: %s", sqlite3_errmsg(r->db));
 }
 
-/* Prepares a statement and binds its parameters: 'i' an int64_t, 's' a text. */
-static int prepare(struct registry *r, sqlite3_stmt **ret, struct err *err, const char *sql,
-		   const char *types, ...)
+int sql_prepare(struct registry *r, sqlite3_stmt **ret, struct err *err, const char *sql,
+		const char *types, ...)
 {
 	cleanup_stmt sqlite3_stmt *stmt = NULL;
 	va_list ap;
@@ -74,8 +56,7 @@ static int prepare(struct registry *r, sqlite3_stmt **ret, struct err *err, cons
 	return 0;
 }
 
-/* 1 with a row, 0 at the end. */
-static int step(struct registry *r, sqlite3_stmt *stmt, struct err *err)
+int sql_step(struct registry *r, sqlite3_stmt *stmt, struct err *err)
 {
 	switch (sqlite3_step(stmt)) {
 	case SQLITE_ROW:
@@ -87,17 +68,9 @@ static int step(struct registry *r, sqlite3_stmt *stmt, struct err *err)
 	}
 }
 
-/* A statement that gives no rows. */
-#define execute(r, err, sql, types, ...)                                              \
-	({                                                                            \
-		cleanup_stmt sqlite3_stmt *execute_ = NULL;                           \
-		int r_ = prepare(r, &execute_, err, sql, types __VA_OPT__(,) __VA_ARGS__); \
-		r_ < 0 ? r_ : step(r, execute_, err);                                 \
-	})
-
-static char *column_text(sqlite3_stmt *stmt, int i)
+char *sql_text(sqlite3_stmt *stmt, int column)
 {
-	const unsigned char *text = sqlite3_column_text(stmt, i);
+	const unsigned char *text = sqlite3_column_text(stmt, column);
 
 	return xstrdup(text ? (const char *)text : "");
 }
@@ -112,8 +85,8 @@ static int set_up(struct registry *r, struct err *err)
 	if (sqlite3_exec(r->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
 				"PRAGMA foreign_keys=ON;", NULL, NULL, NULL) != SQLITE_OK)
 		return sql_err(r, err);
-	rc = prepare(r, &stmt, err, "PRAGMA user_version", "");
-	if (rc < 0 || (rc = step(r, stmt, err)) < 0)
+	rc = sql_prepare(r, &stmt, err, "PRAGMA user_version", "");
+	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
 		return rc;
 	version = sqlite3_column_int(stmt, 0);
 	if (version > SCHEMA_VERSION)
@@ -183,15 +156,15 @@ int registry_vm(struct registry *r, const char *uuid, const struct registry_vm *
 	LOCK_SCOPE(&r->lock);
 	int rc;
 
-	rc = execute(r, err, "INSERT OR IGNORE INTO vm (uuid, uid, gid, mode, quiesce)"
+	rc = sql_execute(r, err, "INSERT OR IGNORE INTO vm (uuid, uid, gid, mode, quiesce)"
 			     " VALUES (?, ?, ?, ?, ?)", "siiis",
 		     uuid, (int64_t)defaults->uid, (int64_t)defaults->gid,
 		     (int64_t)defaults->mode, quiesce_to_string(defaults->quiesce));
 	if (rc < 0)
 		return rc;
-	rc = prepare(r, &stmt, err, "SELECT id, uid, gid, mode, quiesce FROM vm WHERE uuid = ?",
+	rc = sql_prepare(r, &stmt, err, "SELECT id, uid, gid, mode, quiesce FROM vm WHERE uuid = ?",
 		     "s", uuid);
-	if (rc < 0 || (rc = step(r, stmt, err)) < 0)
+	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
 		return rc;
 	*ret = (struct registry_vm){
 		.id = sqlite3_column_int(stmt, 0),
@@ -207,284 +180,17 @@ int registry_vm_update(struct registry *r, const struct registry_vm *vm, struct 
 {
 	LOCK_SCOPE(&r->lock);
 
-	return execute(r, err, "UPDATE vm SET uid = ?, gid = ?, mode = ?, quiesce = ? WHERE id = ?",
+	return sql_execute(r, err, "UPDATE vm SET uid = ?, gid = ?, mode = ?, quiesce = ? WHERE id = ?",
 		       "iiisi", (int64_t)vm->uid, (int64_t)vm->gid, (int64_t)vm->mode,
 		       quiesce_to_string(vm->quiesce), (int64_t)vm->id);
 }
 
-/* ---- snapshots ---- */
-
-static int64_t to_ns(struct timespec t)
-{
-	return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
-}
-
-static enum consistency consistency_from_string(const char *s)
-{
-	for (enum consistency c = CONSISTENCY_OFFLINE; c <= CONSISTENCY_CRASH; c++)
-		if (streq(s, consistency_to_string(c)))
-			return c;
-	return CONSISTENCY_UNKNOWN;
-}
-
-void registry_snapshots_free(struct registry_snapshot *s, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		free(s[i].name);
-		free(s[i].xml);
-	}
-	free(s);
-}
-
-int registry_snapshots(struct registry *r, uint32_t vm_id, struct registry_snapshot **ret,
-		       size_t *ret_n, struct err *err)
-{
-	vec_of(struct registry_snapshot) found = { 0 };
-	cleanup_stmt sqlite3_stmt *stmt = NULL;
-	LOCK_SCOPE(&r->lock);
-	int rc;
-
-	rc = prepare(r, &stmt, err, "SELECT id, name, created_ns, consistency, pinned"
-				    " FROM snapshot WHERE vm = ?", "i", (int64_t)vm_id);
-	while (rc >= 0 && (rc = step(r, stmt, err)) > 0) {
-		int64_t ns = sqlite3_column_int64(stmt, 2);
-		struct registry_snapshot *s = vec_add(&found);
-
-		s->id = sqlite3_column_int(stmt, 0);
-		s->name = column_text(stmt, 1);
-		s->created = (struct timespec){ ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
-		s->consistency =
-			consistency_from_string((const char *)sqlite3_column_text(stmt, 3));
-		s->pinned = sqlite3_column_int(stmt, 4);
-	}
-	if (rc < 0) {
-		registry_snapshots_free(found.at, found.n);
-		return rc;
-	}
-	*ret = found.at;
-	*ret_n = found.n;
-	return 0;
-}
-
-int registry_snapshot_put(struct registry *r, uint32_t vm_id, struct registry_snapshot *s,
-			  struct err *err)
-{
-	cleanup_stmt sqlite3_stmt *stmt = NULL;
-	LOCK_SCOPE(&r->lock);
-	int rc;
-
-	rc = prepare(r, &stmt, err,
-		     "INSERT INTO snapshot (vm, name, created_ns, consistency, pinned, xml)"
-		     " VALUES (?, ?, ?, ?, ?, ?)"
-		     " ON CONFLICT (vm, name) DO UPDATE SET created_ns = excluded.created_ns,"
-		     " consistency = excluded.consistency, pinned = excluded.pinned,"
-		     " xml = excluded.xml RETURNING id", "isisis",
-		     (int64_t)vm_id, s->name, to_ns(s->created),
-		     consistency_to_string(s->consistency), (int64_t)s->pinned, s->xml);
-	if (rc < 0 || (rc = step(r, stmt, err)) < 0)
-		return rc;
-	s->id = sqlite3_column_int(stmt, 0);
-	/* The row is durable only once the statement has run to its end. */
-	rc = step(r, stmt, err);
-	return rc < 0 ? rc : 0;
-}
-
-int registry_snapshot_rename(struct registry *r, uint32_t id, const char *name, struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-
-	return execute(r, err, "UPDATE snapshot SET name = ? WHERE id = ?", "si", name, (int64_t)id);
-}
-
-int registry_snapshot_pin(struct registry *r, uint32_t id, bool pinned, struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-
-	return execute(r, err, "UPDATE snapshot SET pinned = ? WHERE id = ?", "ii",
-		       (int64_t)pinned, (int64_t)id);
-}
-
-int registry_snapshot_set_xml(struct registry *r, uint32_t id, const char *xml, struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-
-	return execute(r, err, "UPDATE snapshot SET xml = ? WHERE id = ? AND xml <> ?", "sis", xml,
-		       (int64_t)id, xml);
-}
-
-int registry_snapshot_forget(struct registry *r, uint32_t id, struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-
-	return execute(r, err, "DELETE FROM snapshot WHERE id = ?", "i", (int64_t)id);
-}
-
-int registry_snapshot_xml(struct registry *r, uint32_t id, char **ret, struct err *err)
-{
-	cleanup_stmt sqlite3_stmt *stmt = NULL;
-	LOCK_SCOPE(&r->lock);
-	int rc;
-
-	rc = prepare(r, &stmt, err, "SELECT xml FROM snapshot WHERE id = ?", "i", (int64_t)id);
-	if (rc < 0 || (rc = step(r, stmt, err)) < 0)
-		return rc;
-	if (rc == 0)
-		return err_set(err, ENOENT, "there is no such snapshot any more");
-	*ret = column_text(stmt, 0);
-	return 0;
-}
-
-int registry_allocated(struct registry *r, uint32_t snapshot_id, const char *target,
-		       uint64_t *ret_size, uint64_t *ret_allocated, struct err *err)
-{
-	cleanup_stmt sqlite3_stmt *stmt = NULL;
-	LOCK_SCOPE(&r->lock);
-	int rc;
-
-	rc = prepare(r, &stmt, err, "SELECT size, allocated FROM image"
-				    " WHERE snapshot = ? AND target = ?", "is",
-		     (int64_t)snapshot_id, target);
-	if (rc < 0 || (rc = step(r, stmt, err)) < 0)
-		return rc;
-	if (rc == 0)
-		return -ENOENT;
-	*ret_size = sqlite3_column_int64(stmt, 0);
-	*ret_allocated = sqlite3_column_int64(stmt, 1);
-	return 0;
-}
-
-int registry_set_allocated(struct registry *r, uint32_t snapshot_id, const char *target,
-			   uint64_t size, uint64_t allocated, struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-
-	/* Only while the snapshot is there: it may have been deleted meanwhile. */
-	return execute(r, err, "INSERT OR REPLACE INTO image (snapshot, target, size, allocated)"
-			       " SELECT id, ?, ?, ? FROM snapshot WHERE id = ?", "siii",
-		       target, (int64_t)size, (int64_t)allocated, (int64_t)snapshot_id);
-}
-
-/* ---- tombstones ---- */
-
-void tombstones_free(struct tombstone *t, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		free(t[i].target);
-		layer_file_clear(&t[i].file);
-	}
-	free(t);
-}
-
-int registry_tombstones(struct registry *r, uint32_t vm_id, struct tombstone **ret, size_t *ret_n,
-			struct err *err)
-{
-	vec_of(struct tombstone) found = { 0 };
-	cleanup_stmt sqlite3_stmt *stmt = NULL;
-	LOCK_SCOPE(&r->lock);
-	int rc;
-
-	rc = prepare(r, &stmt, err, "SELECT id, target, path, format, dev, ino"
-				    " FROM tombstone WHERE vm = ? ORDER BY id", "i", (int64_t)vm_id);
-	while (rc >= 0 && (rc = step(r, stmt, err)) > 0) {
-		struct tombstone *t = vec_add(&found);
-
-		t->id = sqlite3_column_int64(stmt, 0);
-		t->target = column_text(stmt, 1);
-		t->file.path = column_text(stmt, 2);
-		t->file.format = column_text(stmt, 3);
-		t->file.dev = sqlite3_column_int64(stmt, 4);
-		t->file.ino = sqlite3_column_int64(stmt, 5);
-	}
-	if (rc < 0) {
-		tombstones_free(found.at, found.n);
-		return rc;
-	}
-	*ret = found.at;
-	*ret_n = found.n;
-	return 0;
-}
-
-int registry_tombstone_drop(struct registry *r, int64_t id, struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-
-	return execute(r, err, "DELETE FROM tombstone WHERE id = ?", "i", id);
-}
-
-/* ---- journal ---- */
-
-void journal_ops_free(struct journal_op *ops, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		free(ops[i].kind);
-		free(ops[i].step);
-		free(ops[i].plan);
-	}
-	free(ops);
-}
-
-int journal_begin(struct registry *r, uint32_t vm_id, const char *kind, const char *plan,
-		  int64_t *ret_id, struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-	int rc = execute(r, err, "INSERT INTO operation (vm, kind, plan) VALUES (?, ?, ?)", "iss",
-			 (int64_t)vm_id, kind, plan);
-
-	if (rc < 0)
-		return rc;
-	*ret_id = sqlite3_last_insert_rowid(r->db);
-	return 0;
-}
-
-int journal_step(struct registry *r, int64_t id, const char *name, const char *plan,
-		 struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-
-	return execute(r, err, "UPDATE operation SET step = ?, plan = ? WHERE id = ?", "ssi", name,
-		       plan, id);
-}
-
-int journal_end(struct registry *r, int64_t id, struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-
-	return execute(r, err, "DELETE FROM operation WHERE id = ?", "i", id);
-}
-
-int journal_open_ops(struct registry *r, uint32_t vm_id, struct journal_op **ret, size_t *ret_n,
-		     struct err *err)
-{
-	vec_of(struct journal_op) found = { 0 };
-	cleanup_stmt sqlite3_stmt *stmt = NULL;
-	LOCK_SCOPE(&r->lock);
-	int rc;
-
-	rc = prepare(r, &stmt, err, "SELECT id, kind, step, plan FROM operation"
-				    " WHERE vm = ? ORDER BY id", "i", (int64_t)vm_id);
-	while (rc >= 0 && (rc = step(r, stmt, err)) > 0) {
-		struct journal_op *op = vec_add(&found);
-
-		op->id = sqlite3_column_int64(stmt, 0);
-		op->kind = column_text(stmt, 1);
-		op->step = column_text(stmt, 2);
-		op->plan = column_text(stmt, 3);
-	}
-	if (rc < 0) {
-		journal_ops_free(found.at, found.n);
-		return rc;
-	}
-	*ret = found.at;
-	*ret_n = found.n;
-	return 0;
-}
-
-/* ---- several at once ---- */
+/* ---- several at once: all or none ---- */
 
 static int bury(struct registry *r, uint32_t vm_id, const struct tombstone *t, struct err *err)
 {
 	/* Burying a layer twice, after a crash in between, is burying it once. */
-	return execute(r, err, "INSERT INTO tombstone (vm, target, path, format, dev, ino)"
+	return sql_execute(r, err, "INSERT INTO tombstone (vm, target, path, format, dev, ino)"
 			       " SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS"
 			       " (SELECT 1 FROM tombstone WHERE vm = ?1 AND dev = ?5 AND ino = ?6)",
 		       "isssii", (int64_t)vm_id, t->target, t->file.path, t->file.format,
@@ -494,12 +200,12 @@ static int bury(struct registry *r, uint32_t vm_id, const struct tombstone *t, s
 static int move_tombstone(struct registry *r, uint32_t vm_id, const struct layer_file *from,
 			  const struct layer_file *to, struct err *err)
 {
-	int rc = execute(r, err, "DELETE FROM tombstone WHERE vm = ? AND dev = ? AND ino = ?",
+	int rc = sql_execute(r, err, "DELETE FROM tombstone WHERE vm = ? AND dev = ? AND ino = ?",
 			 "iii", (int64_t)vm_id, (int64_t)to->dev, (int64_t)to->ino);
 
 	if (rc < 0)
 		return rc;
-	return execute(r, err, "UPDATE tombstone SET path = ?, format = ?, dev = ?, ino = ?"
+	return sql_execute(r, err, "UPDATE tombstone SET path = ?, format = ?, dev = ?, ino = ?"
 			       " WHERE vm = ? AND dev = ? AND ino = ?", "ssiiiii",
 		       to->path, to->format, (int64_t)to->dev, (int64_t)to->ino,
 		       (int64_t)vm_id, (int64_t)from->dev, (int64_t)from->ino);
@@ -510,7 +216,7 @@ static int apply(struct registry *r, const struct registry_change *c, struct err
 	int rc = 0;
 
 	if (c->forget_snapshot)
-		rc = execute(r, err, "DELETE FROM snapshot WHERE id = ?", "i",
+		rc = sql_execute(r, err, "DELETE FROM snapshot WHERE id = ?", "i",
 			     (int64_t)c->forget_snapshot);
 	for (size_t i = 0; rc >= 0 && i < c->n_bury; i++)
 		rc = bury(r, c->vm_id, &c->bury[i], err);
@@ -524,13 +230,13 @@ int registry_apply(struct registry *r, const struct registry_change *change, str
 	LOCK_SCOPE(&r->lock);
 	int rc;
 
-	rc = execute(r, err, "BEGIN IMMEDIATE", "");
+	rc = sql_execute(r, err, "BEGIN IMMEDIATE", "");
 	if (rc < 0)
 		return rc;
 	rc = apply(r, change, err);
 	if (rc >= 0)
-		rc = execute(r, err, "COMMIT", "");
+		rc = sql_execute(r, err, "COMMIT", "");
 	if (rc < 0)
-		execute(r, NULL, "ROLLBACK", "");
+		sql_execute(r, NULL, "ROLLBACK", "");
 	return rc < 0 ? rc : 0;
 }

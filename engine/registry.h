@@ -5,7 +5,7 @@
  * file (WAL, synchronous=FULL): when a call that changes something returns, the
  * change is on disk. Losing the file loses no image.
  *
- * registry.c is the only user of sqlite. All calls are thread-safe.
+ * registry*.c are the only users of sqlite. All calls are thread-safe.
  */
 #ifndef KWS_ENGINE_REGISTRY_H
 #define KWS_ENGINE_REGISTRY_H

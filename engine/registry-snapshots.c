@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Snapshots, and what was found out about their images. */
+#include "engine/registry-sql.h"
+
+#include "common/mem.h"
+#include "common/vec.h"
+
+#include <errno.h>
+
+#define NSEC_PER_SEC 1000000000LL
+
+static int64_t to_ns(struct timespec t)
+{
+	return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
+}
+
+static enum consistency consistency_from_string(const char *s)
+{
+	for (enum consistency c = CONSISTENCY_OFFLINE; c <= CONSISTENCY_CRASH; c++)
+		if (streq(s, consistency_to_string(c)))
+			return c;
+	return CONSISTENCY_UNKNOWN;
+}
+
+void registry_snapshots_free(struct registry_snapshot *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		free(s[i].name);
+		free(s[i].xml);
+	}
+	free(s);
+}
+
+int registry_snapshots(struct registry *r, uint32_t vm_id, struct registry_snapshot **ret,
+		       size_t *ret_n, struct err *err)
+{
+	vec_of(struct registry_snapshot) found = { 0 };
+	cleanup_stmt sqlite3_stmt *stmt = NULL;
+	LOCK_SCOPE(&r->lock);
+	int rc;
+
+	rc = sql_prepare(r, &stmt, err, "SELECT id, name, created_ns, consistency, pinned"
+				    " FROM snapshot WHERE vm = ?", "i", (int64_t)vm_id);
+	while (rc >= 0 && (rc = sql_step(r, stmt, err)) > 0) {
+		int64_t ns = sqlite3_column_int64(stmt, 2);
+		struct registry_snapshot *s = vec_add(&found);
+
+		s->id = sqlite3_column_int(stmt, 0);
+		s->name = sql_text(stmt, 1);
+		s->created = (struct timespec){ ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
+		s->consistency =
+			consistency_from_string((const char *)sqlite3_column_text(stmt, 3));
+		s->pinned = sqlite3_column_int(stmt, 4);
+	}
+	if (rc < 0) {
+		registry_snapshots_free(found.at, found.n);
+		return rc;
+	}
+	*ret = found.at;
+	*ret_n = found.n;
+	return 0;
+}
+
+int registry_snapshot_put(struct registry *r, uint32_t vm_id, struct registry_snapshot *s,
+			  struct err *err)
+{
+	cleanup_stmt sqlite3_stmt *stmt = NULL;
+	LOCK_SCOPE(&r->lock);
+	int rc;
+
+	rc = sql_prepare(r, &stmt, err,
+		     "INSERT INTO snapshot (vm, name, created_ns, consistency, pinned, xml)"
+		     " VALUES (?, ?, ?, ?, ?, ?)"
+		     " ON CONFLICT (vm, name) DO UPDATE SET created_ns = excluded.created_ns,"
+		     " consistency = excluded.consistency, pinned = excluded.pinned,"
+		     " xml = excluded.xml RETURNING id", "isisis",
+		     (int64_t)vm_id, s->name, to_ns(s->created),
+		     consistency_to_string(s->consistency), (int64_t)s->pinned, s->xml);
+	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
+		return rc;
+	s->id = sqlite3_column_int(stmt, 0);
+	/* The row is durable only once the statement has run to its end. */
+	rc = sql_step(r, stmt, err);
+	return rc < 0 ? rc : 0;
+}
+
+int registry_snapshot_rename(struct registry *r, uint32_t id, const char *name, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+
+	return sql_execute(r, err, "UPDATE snapshot SET name = ? WHERE id = ?", "si", name, (int64_t)id);
+}
+
+int registry_snapshot_pin(struct registry *r, uint32_t id, bool pinned, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+
+	return sql_execute(r, err, "UPDATE snapshot SET pinned = ? WHERE id = ?", "ii",
+		       (int64_t)pinned, (int64_t)id);
+}
+
+int registry_snapshot_set_xml(struct registry *r, uint32_t id, const char *xml, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+
+	return sql_execute(r, err, "UPDATE snapshot SET xml = ? WHERE id = ? AND xml <> ?", "sis", xml,
+		       (int64_t)id, xml);
+}
+
+int registry_snapshot_forget(struct registry *r, uint32_t id, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+
+	return sql_execute(r, err, "DELETE FROM snapshot WHERE id = ?", "i", (int64_t)id);
+}
+
+int registry_snapshot_xml(struct registry *r, uint32_t id, char **ret, struct err *err)
+{
+	cleanup_stmt sqlite3_stmt *stmt = NULL;
+	LOCK_SCOPE(&r->lock);
+	int rc;
+
+	rc = sql_prepare(r, &stmt, err, "SELECT xml FROM snapshot WHERE id = ?", "i", (int64_t)id);
+	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
+		return rc;
+	if (rc == 0)
+		return err_set(err, ENOENT, "there is no such snapshot any more");
+	*ret = sql_text(stmt, 0);
+	return 0;
+}
+
+int registry_allocated(struct registry *r, uint32_t snapshot_id, const char *target,
+		       uint64_t *ret_size, uint64_t *ret_allocated, struct err *err)
+{
+	cleanup_stmt sqlite3_stmt *stmt = NULL;
+	LOCK_SCOPE(&r->lock);
+	int rc;
+
+	rc = sql_prepare(r, &stmt, err, "SELECT size, allocated FROM image"
+				    " WHERE snapshot = ? AND target = ?", "is",
+		     (int64_t)snapshot_id, target);
+	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
+		return rc;
+	if (rc == 0)
+		return -ENOENT;
+	*ret_size = sqlite3_column_int64(stmt, 0);
+	*ret_allocated = sqlite3_column_int64(stmt, 1);
+	return 0;
+}
+
+int registry_set_allocated(struct registry *r, uint32_t snapshot_id, const char *target,
+			   uint64_t size, uint64_t allocated, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+
+	/* Only while the snapshot is there: it may have been deleted meanwhile. */
+	return sql_execute(r, err, "INSERT OR REPLACE INTO image (snapshot, target, size, allocated)"
+			       " SELECT id, ?, ?, ? FROM snapshot WHERE id = ?", "siii",
+		       target, (int64_t)size, (int64_t)allocated, (int64_t)snapshot_id);
+}
+
