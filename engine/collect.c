@@ -186,7 +186,7 @@ static int merge_layer(struct engine *e, struct slot *s, const struct round *rou
 	layer_file_copy(&d->below, &f->file);
 	layer_file_copy(&d->overlay, &round->layers.all.at[f->overlay].file);
 	announce(e, s, t);
-	r = op_run(e, s, &op_merge, plan, err);
+	r = op_run(e, s, &merge_op, plan, err);
 	slot_begin_exclusive(e, s);
 	look(e, s, LOOK_ALL, NULL);
 	slot_end_exclusive(e, s);

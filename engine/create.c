@@ -129,7 +129,7 @@ static const struct step steps[] = {
 	{ "record", step_record, NULL },
 };
 
-const struct op_kind op_create = { "create", steps, 3, 2, settle };
+const struct op_kind create_op = { "create", steps, 3, 2, settle };
 
 /* ---- what is asked of libvirt ---- */
 
@@ -268,7 +268,7 @@ int snapshot_create(struct engine *e, struct slot *s, const char *name, enum qui
 		plan_free(plan);
 		return r;
 	}
-	return op_run(e, s, &op_create, plan, err);
+	return op_run(e, s, &create_op, plan, err);
 }
 
 int task_create(struct engine *e, struct slot *s, struct task *t, struct err *err)

@@ -93,7 +93,7 @@ static const struct step steps[] = {
 	{ "bury", step_bury, NULL },
 };
 
-const struct op_kind op_delete = { "delete", steps, 3, 2, settle };
+const struct op_kind delete_op = { "delete", steps, 3, 2, settle };
 
 /* The parent and the children as libvirt has them, shown here or not. */
 static int plan_family(struct engine *e, struct slot *s, struct plan *plan, struct err *err)
@@ -168,7 +168,7 @@ static int delete_snapshot(struct engine *e, struct slot *s, const struct snapsh
 	plan = plan_new();
 	r = make_plan(e, s, snapshot, plan, err);
 	if (r >= 0)
-		r = op_run(e, s, &op_delete, plan, err);
+		r = op_run(e, s, &delete_op, plan, err);
 	else
 		plan_free(plan);
 	if (r >= 0)

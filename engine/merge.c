@@ -221,4 +221,4 @@ static const struct step steps[] = {
 	{ "remove", step_remove, NULL },
 };
 
-const struct op_kind op_merge = { "merge", steps, 4, 1, settle };
+const struct op_kind merge_op = { "merge", steps, 4, 1, settle };

@@ -6,7 +6,7 @@
 int (*op_fault)(const char *kind, const char *step, bool after);
 
 static const struct op_kind *const kinds[] = {
-	&op_create, &op_delete, &op_rename, &op_revert, &op_merge,
+	&create_op, &delete_op, &rename_op, &revert_op, &merge_op,
 };
 
 static int fault(const struct op *op, size_t i, bool after, struct err *err)
@@ -58,7 +58,7 @@ static int undo_from(struct op *op, size_t i, struct err *err)
  * merge changes no snapshot: it does not count. */
 static void set_unsettled(struct op *op, bool unsettled)
 {
-	if (op->kind == &op_merge)
+	if (op->kind == &merge_op)
 		return;
 	LOCK_SCOPE(&op->e->lock);
 

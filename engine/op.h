@@ -48,7 +48,7 @@ struct op_kind {
 	int (*settle)(struct op *op, size_t step, size_t *ret_from, struct err *err);
 };
 
-extern const struct op_kind op_create, op_delete, op_rename, op_revert, op_merge;
+extern const struct op_kind create_op, delete_op, rename_op, revert_op, merge_op;
 
 /* Journals the plan and runs the steps. Takes the plan over. */
 int op_run(struct engine *e, struct slot *s, const struct op_kind *kind, struct plan *plan,

@@ -17,7 +17,7 @@ int recover(struct engine *e, struct slot *s, enum recover how, struct err *err)
 
 	r = journal_open_ops(e->registry, s->id, &ops, &n, err);
 	for (size_t i = 0; i < n && r >= 0; i++) {
-		if (how == RECOVER_TREE && streq(ops[i].kind, op_merge.name))
+		if (how == RECOVER_TREE && streq(ops[i].kind, merge_op.name))
 			continue;
 		settled++;
 		r = op_settle(e, s, &ops[i], how == RECOVER_HURRY, err);

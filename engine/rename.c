@@ -84,7 +84,7 @@ static const struct step steps[] = {
 	{ "record", step_record, NULL },
 };
 
-const struct op_kind op_rename = { "rename", steps, 4, 2, settle };
+const struct op_kind rename_op = { "rename", steps, 4, 2, settle };
 
 /* ---- tasks ---- */
 
@@ -110,7 +110,7 @@ static int rename_snapshot(struct engine *e, struct slot *s, const struct snapsh
 		plan_free(plan);
 		return r;
 	}
-	r = op_run(e, s, &op_rename, plan, err);
+	r = op_run(e, s, &rename_op, plan, err);
 	if (r < 0) {
 		look(e, s, LOOK_ALL, NULL);
 		return r;

@@ -116,7 +116,7 @@ static const struct step steps[] = {
 	{ "bury", step_bury, NULL },
 };
 
-const struct op_kind op_revert = { "revert", steps, 5, 3, settle };
+const struct op_kind revert_op = { "revert", steps, 5, 3, settle };
 
 /* ---- planning ---- */
 
@@ -249,7 +249,7 @@ static int revert(struct engine *e, struct slot *s, const struct vm *vm,
 	if (r < 0)
 		plan_free(plan);
 	else
-		r = op_run(e, s, &op_revert, plan, err);
+		r = op_run(e, s, &revert_op, plan, err);
 	return r;
 }
 
