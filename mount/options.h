@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line: kwsfs [-o OPTIONS] [URI] MOUNTPOINT */
+#ifndef KWS_MOUNT_OPTIONS_H
+#define KWS_MOUNT_OPTIONS_H
+
+#include "common/err.h"
+#include "common/log.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum options_action { ACTION_MOUNT, ACTION_HELP, ACTION_VERSION };
+
+/* Texts are owned by the struct. */
+struct options {
+	enum options_action action;
+	char *uri;
+	char *mountpoint; /* as it was given */
+	char *state_dir;
+	char *store; /* NULL: beside the disks */
+	bool allow_other;
+	bool foreground;
+	uid_t uid;
+	gid_t gid;
+	mode_t umask;
+	bool log_given; /* log= was among the options */
+	enum log_target log_target;
+	int log_level;
+};
+
+/* -EINVAL with a sentence for a command line that is wrong. `argv` is reordered. */
+int options_parse(int argc, char **argv, struct options *ret, struct err *err);
+void options_clear(struct options *o);
+
+extern const char options_help[];
+
+#endif
