@@ -33,12 +33,18 @@ static void text_free(struct fs *fs, struct handle *h)
 	free(t);
 }
 
+/* The answer is a copy: as soon as the kernel has it the file may be closed by
+ * another worker, while this one is still on its way out of libfuse. */
 static void text_read(fuse_req_t req, struct file *f, size_t size, off_t off)
 {
 	struct text *t = (struct text *)f;
 	size_t left = (uint64_t)off < t->length ? t->length - off : 0;
+	size_t n = size < left ? size : left;
+	cleanup_free char *copy = xcalloc(1, n + 1);
 
-	fuse_reply_buf(req, left ? t->content + off : NULL, size < left ? size : left);
+	if (n > 0)
+		memcpy(copy, t->content + off, n);
+	fuse_reply_buf(req, copy, n);
 }
 
 /* No holes: data up to the end. */

@@ -116,27 +116,39 @@ static size_t put_plus(fuse_req_t req, char *buf, size_t room, const struct entr
 	return used > room ? 0 : used;
 }
 
-static void read_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct dir *d,
-		     put_fn *put)
+static int fill(fuse_req_t req, fuse_ino_t ino, struct dir *d, put_fn *put, off_t off, char *buf,
+		size_t room, size_t *ret_used)
 {
-	cleanup_free char *buf = NULL;
 	size_t used = 0, n;
-	int r = 0;
 	LOCK_SCOPE(&d->lock);
 
-	if (off == 0)
-		r = list(FS(req), d, ino);
-	if (r < 0) {
-		fuse_reply_err(req, -r);
-		return;
+	if (off == 0) {
+		int r = list(FS(req), d, ino);
+
+		if (r < 0)
+			return r;
 	}
-	buf = xcalloc(1, size);
 	for (size_t i = off; i < d->entries.n; i++, used += n) {
-		n = put(req, buf + used, size - used, &d->entries.at[i], i + 1);
+		n = put(req, buf + used, room - used, &d->entries.at[i], i + 1);
 		if (n == 0)
 			break;
 	}
-	fuse_reply_buf(req, buf, used);
+	*ret_used = used;
+	return 0;
+}
+
+/* Answers without the lock: after that, another worker may close the directory. */
+static void read_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct dir *d,
+		     put_fn *put)
+{
+	cleanup_free char *buf = xcalloc(1, size);
+	size_t used;
+	int r = fill(req, ino, d, put, off, buf, size, &used);
+
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_buf(req, buf, used);
 }
 
 static struct dir *dir_of(const struct fuse_file_info *fi)

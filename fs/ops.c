@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The operations of the file system: looking here, everything else in the files
- * that core.h names. Extended attributes are not among them; the kernel answers
- * EOPNOTSUPP by itself then, which cp -a, tar and rsync -X take as "none".
+ * that core.h names. There are no extended attributes, and the list of them is
+ * empty, because tar complains where there is no list. To all else about them
+ * the kernel answers EOPNOTSUPP by itself.
  */
 #include "fs/core.h"
 
@@ -106,6 +107,14 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_statfs(req, &st);
 }
 
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	if (size == 0)
+		fuse_reply_xattr(req, 0);
+	else
+		fuse_reply_buf(req, NULL, 0);
+}
+
 /* ---- files ---- */
 
 static struct file *file_of(const struct fuse_file_info *fi)
@@ -184,6 +193,7 @@ const struct fuse_lowlevel_ops fs_ops = {
 	.setattr = op_setattr,
 	.readlink = op_readlink,
 	.statfs = op_statfs,
+	.listxattr = op_listxattr,
 
 	.mkdir = op_mkdir,
 	.rmdir = op_rmdir,

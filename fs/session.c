@@ -63,6 +63,16 @@ const struct engine_observer *fs_observer(struct fs *fs)
 
 /* ---- mounting ---- */
 
+/* What libfuse last said in this thread; the reason why it could not mount. */
+static _Thread_local char said[256];
+
+static void on_fuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	vsnprintf(said, sizeof(said), fmt, ap);
+	said[strcspn(said, "\n")] = '\0';
+	log_debug("%s", said);
+}
+
 /* libfuse takes options apart at commas. */
 static char *escape(const char *s)
 {
@@ -96,6 +106,7 @@ int fs_mount(struct fs *fs, struct engine *e, struct err *err)
 	if (fs->stop < 0)
 		return err_set(err, EMFILE, "cannot make an eventfd");
 	fs->e = e;
+	fuse_set_log_func(on_fuse_log);
 	if (add_options(fs, &args) == 0)
 		fs->session = fuse_session_new(&args, &fs_ops, sizeof(fs_ops), fs);
 	fuse_opt_free_args(&args);
@@ -104,8 +115,7 @@ int fs_mount(struct fs *fs, struct engine *e, struct err *err)
 	if (fuse_session_mount(fs->session, fs->mountpoint) < 0) {
 		fuse_session_destroy(fs->session);
 		fs->session = NULL;
-		return err_set(err, EIO, "cannot mount at %s (is /dev/fuse there, and is mounting "
-			       "allowed?)", fs->mountpoint);
+		return err_set(err, EIO, "cannot mount at %s (%s)", fs->mountpoint, said);
 	}
 	return 0;
 }
@@ -118,18 +128,18 @@ static void interrupt_sleep(int signal)
 
 static void *stopper(void *opaque)
 {
-	struct timespec while_ago = { .tv_nsec = 10 * 1000 * 1000 };
+	struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 	struct fs *fs = opaque;
 	uint64_t count;
 
 	while (read(fs->stop, &count, sizeof(count)) < 0)
-		;
+		; /* interrupted */
 	waits_stop(fs);
 	notifier_stop(fs->notifier);
 	fuse_session_exit(fs->session);
 	while (!atomic_load(&fs->loop_ended)) {
 		pthread_kill(fs->loop, SIGUSR1);
-		nanosleep(&while_ago, NULL);
+		nanosleep(&pause, NULL);
 	}
 	return NULL;
 }
@@ -137,10 +147,10 @@ static void *stopper(void *opaque)
 void fs_stop(struct fs *fs)
 {
 	uint64_t one = 1;
-	int saved = errno;
+	int saved = errno; /* of what a signal may have interrupted */
 
-	if (write(fs->stop, &one, sizeof(one)) < 0)
-		errno = saved; /* it has been called very often */
+	while (write(fs->stop, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
 	errno = saved;
 }
 
