@@ -129,6 +129,9 @@ void vm_list_unref(struct vm_list *vms); /* NULL is allowed */
  * only if the last look is older. Keeps what is known if libvirt is gone. */
 void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms);
 
+/* The same for the list of VMs: those that libvirt's events have not told of yet. */
+void engine_vms_refresh(struct engine *e);
+
 const struct snapshot *vm_snapshot(const struct vm *vm, uint32_t snapshot_id);
 const struct snapshot *vm_snapshot_by_name(const struct vm *vm, const char *name);
 const struct snapshot *vm_latest(const struct vm *vm); /* NULL if there is none */

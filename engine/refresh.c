@@ -77,6 +77,60 @@ void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms)
 		look_as_guest(e, s, LOOK_AUTO);
 }
 
+static void look_at_news(struct engine *e, const char *uuid)
+{
+	struct slot *s;
+	bool waiting;
+
+	if (slot_for(e, uuid, &s, NULL) < 0)
+		return;
+	look_as_guest(e, s, LOOK_AUTO);
+	/* What could not be merged while it ran, or while it did not, perhaps can now. */
+	pthread_mutex_lock(&e->lock);
+	waiting = s->job.tombstones > 0;
+	pthread_mutex_unlock(&e->lock);
+	if (waiting)
+		collect_later(e, s);
+}
+
+/* Whether what is published of a domain is not what libvirt lists. */
+static bool is_news(struct engine *e, const struct hv_domain *domain)
+{
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_uuid(e, domain->uuid);
+	return !s || !s->view || !streq(s->view->name, domain->name) ||
+	       !streq(s->view->state, domain->state);
+}
+
+static bool is_listed(const struct vm *vm, const struct hv_domain *domains, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (streq(domains[i].uuid, vm->uuid))
+			return true;
+	return false;
+}
+
+void engine_vms_refresh(struct engine *e)
+{
+	struct hv_domain *domains = NULL;
+	struct vm_list *vms;
+	size_t n = 0;
+
+	if (!e->hv->ops->connected(e->hv) || e->hv->ops->list(e->hv, &domains, &n, NULL) < 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (is_news(e, &domains[i]))
+			look_at_news(e, domains[i].uuid);
+	vms = engine_vms(e);
+	for (size_t i = 0; i < vms->n; i++)
+		if (!is_listed(vms->vms[i], domains, n))
+			look_at_news(e, vms->vms[i]->uuid);
+	vm_list_unref(vms);
+	hv_domains_free(domains, n);
+}
+
 int look_at_all(struct engine *e, struct err *err)
 {
 	struct hv_domain *domains = NULL;
@@ -108,22 +162,6 @@ int look_at_all(struct engine *e, struct err *err)
 	}
 	vec_free(&slots);
 	return 0;
-}
-
-static void look_at_news(struct engine *e, const char *uuid)
-{
-	struct slot *s;
-	bool waiting;
-
-	if (slot_for(e, uuid, &s, NULL) < 0)
-		return;
-	look_as_guest(e, s, LOOK_AUTO);
-	/* What could not be merged while it ran, or while it did not, perhaps can now. */
-	pthread_mutex_lock(&e->lock);
-	waiting = s->job.tombstones > 0;
-	pthread_mutex_unlock(&e->lock);
-	if (waiting)
-		collect_later(e, s);
 }
 
 void *look_thread(void *engine)

@@ -43,7 +43,7 @@ struct fs {
 
 /* How long the kernel may keep what it was told, in seconds. */
 #define CACHE_LASTING 3600.0 /* images and the like: their bytes never change */
-#define CACHE_SHORT 1.0      /* names and attributes that the notifier also tells of */
+#define CACHE_SHORT 1.0      /* names of VMs and snapshots, attributes of directories */
 #define CACHE_NONE 0.0       /* what is rendered: links, texts */
 
 /* ---- node.c ---- */
@@ -152,7 +152,6 @@ void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 int waits_start(struct fs *fs, struct err *err);
 void waits_stop(struct fs *fs); /* once, after a start: ends all waits, new ones end at once */
 void waits_free(struct waits *w);
-bool waits_on(struct fs *fs, uint32_t vm_id); /* somebody waits for this VM's jobs */
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 
 /* A file that is open: ctl.c serves ROW_TEXT, image.c ROW_IMAGE. */

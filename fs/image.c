@@ -91,7 +91,7 @@ static void image_file_seek(fuse_req_t req, struct file *file, off_t off, int wh
 {
 	struct image_file *f = (struct image_file *)file;
 	struct err err = ERR_INIT;
-	uint64_t found;
+	uint64_t found = 0;
 
 	if ((uint64_t)off >= image_size(f->image))
 		fuse_reply_err(req, ENXIO);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Telling the kernel what changed without it: a VM that was renamed, a snapshot
- * that virsh deleted, an owner that makes the mode of every file another.
+ * Telling the kernel what changed without it: an owner or a mode that makes
+ * those of every file below others, a list of snapshots that virsh made longer.
  *
- * The engine's observer only notes which VMs there is news of. A thread compares
- * what was published with what the kernel was told of last, and forgets names
- * that mean something else now. It is a thread of its own because the kernel
- * takes the directory's lock for that, and whoever holds it may be waiting for
- * an answer of ours. For the same reason it leaves a VM's directory alone while
- * somebody waits in fsync of it: names are cached for a second only.
+ * The engine's observer only notes which VMs there is news of. A thread of its
+ * own compares what was published with what the kernel was told of last.
+ *
+ * Names are not told of (notify_inval_entry), on purpose. For that the kernel
+ * takes the directory's lock, uninterruptibly, and whoever holds it may be
+ * waiting for an answer of ours: a mkdir, an fsync. If the daemon is killed then,
+ * the thread cannot die, /dev/fuse stays open through it, the answer is never
+ * given up, and all of them hang for ever. Instead a name is cached for a second,
+ * and one that has come to mean something else is found out by ESTALE at once.
  */
 #include "fs/core.h"
 
 #include "common/cleanup.h"
-#include "common/log.h"
-
-#include <errno.h>
 
 DEFINE_CLEANUP(struct vm, vm_unref);
 DEFINE_CLEANUP(struct vm_list, vm_list_unref);
@@ -57,12 +57,7 @@ void notifier_vm_changed(void *opaque, uint32_t vm_id)
 
 /* ---- what the kernel is told ---- */
 
-/* ENOENT says that it knew nothing of it; there is nobody to tell other errors. */
-static void forget_name(struct fs *fs, struct key dir, const char *name)
-{
-	fuse_lowlevel_notify_inval_entry(fs->session, key_to_ino(dir), name, strlen(name));
-}
-
+/* Takes no lock. Errors say that the kernel knew nothing of it, or is gone. */
 static void forget_attr(struct fs *fs, struct key key)
 {
 	fuse_lowlevel_notify_inval_inode(fs->session, key_to_ino(key), -1, 0);
@@ -90,7 +85,7 @@ static struct key vm_key(const struct vm *vm)
 	return (struct key){ .kind = KIND_VM, .vm = vm->id };
 }
 
-static void tell_owner(struct fs *fs, const struct vm *old, const struct vm *now)
+static void tell_attrs(struct fs *fs, const struct vm *old, const struct vm *now)
 {
 	cleanup_node struct node n = NODE_INIT;
 
@@ -99,18 +94,6 @@ static void tell_owner(struct fs *fs, const struct vm *old, const struct vm *now
 		return;
 	if (node_open(fs, vm_key(now), &n, NULL) >= 0)
 		forget_attrs_below(fs, &n);
-}
-
-static void tell_snapshots(struct fs *fs, const struct vm *old, const struct vm *now)
-{
-	if (waits_on(fs, now->id))
-		return;
-	for (size_t i = 0; i < old->n_snapshots; i++) {
-		const struct snapshot *s = vm_snapshot(now, old->snapshots[i].id);
-
-		if (!s || !streq(s->name, old->snapshots[i].name))
-			forget_name(fs, vm_key(old), old->snapshots[i].name);
-	}
 }
 
 /* ---- the thread ---- */
@@ -125,18 +108,13 @@ static struct vm **told_of(struct notifier *n, uint32_t vm_id)
 
 static void tell_vm(struct fs *fs, uint32_t vm_id)
 {
-	static const struct key vms = { .kind = KIND_SNAPSHOTS };
 	struct notifier *n = fs->notifier;
 	struct vm **place = told_of(n, vm_id);
 	struct vm *now = engine_vm(fs->e, vm_id);
 	cleanup(vm_unref_p) struct vm *old = place ? *place : NULL;
 
-	if (old && old != now && (!now || !streq(vm_dir_name(old), vm_dir_name(now))))
-		forget_name(fs, vms, vm_dir_name(old));
-	if (old && now && old != now) {
-		tell_owner(fs, old, now);
-		tell_snapshots(fs, old, now);
-	}
+	if (old && now && old != now)
+		tell_attrs(fs, old, now);
 	if (now && place)
 		*place = now;
 	else if (now)
@@ -145,6 +123,7 @@ static void tell_vm(struct fs *fs, uint32_t vm_id)
 		*place = n->told.at[--n->told.n];
 }
 
+/* Forgets those that are gone; new ones have news of their own. */
 static void tell_vms(struct fs *fs)
 {
 	struct notifier *n = fs->notifier;

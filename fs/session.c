@@ -2,14 +2,10 @@
 /*
  * The life of the mount.
  *
- * Ending it has an order, kept by a thread that waits for fs_stop (the stopper):
- *
- *   1. Waits (fsync) are ended, so that the kernel lets go of directories.
- *   2. The notifier is stopped while there are still workers: it may be waiting
- *      for a directory whose holder waits for one of them.
- *   3. libfuse's loop is told to end. It sleeps in sem_wait, which a signal
- *      interrupts; one sent between its look at the flag and its sleep would be
- *      lost, so it is sent until the loop has ended.
+ * It is ended by a thread that waits for fs_stop (the stopper): waits (fsync)
+ * are ended, the notifier is stopped, and libfuse's loop is told to end. That one
+ * sleeps in sem_wait, which a signal interrupts; a signal sent between its look
+ * at the flag and its sleep would be lost, so it is sent until the loop has ended.
  *
  * What the engine still does then is answered when it is done, before fs_free.
  * Images may be open at the end; their handles are closed, the unmount is lazy,

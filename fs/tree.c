@@ -65,6 +65,13 @@ static size_t vms_count(struct fs *fs, const struct node *dir)
 	return list->n;
 }
 
+/* Events tell of VMs, but a little later than virsh returns. */
+static void vms_refresh(struct fs *fs, const struct node *dir, unsigned max_age_ms)
+{
+	if (max_age_ms == 0)
+		engine_vms_refresh(fs->e);
+}
+
 static const struct many each_vm = { vms_each, vms_find, vms_count };
 
 /* libvirt sends no event when virsh changes a VM's snapshots: so it is asked. */
@@ -182,7 +189,7 @@ static const struct row rows[] = {
 	{ KIND_VERSION, KIND_ROOT, LEVEL_TREE, ROW_TEXT, "version", .mode = READ_ONLY,
 	  .time = TIME_MOUNTED, .show = show_version },
 	{ KIND_SNAPSHOTS, KIND_ROOT, LEVEL_TREE, ROW_DIR, "snapshots", .mode = 0755,
-	  .time = TIME_LIST },
+	  .time = TIME_LIST, .refresh = vms_refresh },
 
 	{ KIND_VM, KIND_SNAPSHOTS, LEVEL_VM, ROW_DIR, .many = &each_vm, .mode = FOLDER,
 	  .time = TIME_VM, .refresh = vm_refresh, .make = snapshot_make, .owned = true,

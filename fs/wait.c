@@ -29,8 +29,6 @@
 struct wait {
 	struct waits *waits;
 	fuse_req_t req;
-	uint32_t vm_id;
-	bool on_vm; /* of the VM's own directory */
 	atomic_bool interrupted;
 	uint64_t ticket; /* 0: not known yet */
 	int owners;
@@ -56,7 +54,7 @@ static void wake_canceller(struct waits *w)
 /* ---- a wait's life ---- */
 
 /* NULL if the mount is about to end. */
-static struct wait *wait_new(struct waits *w, fuse_req_t req, const struct node *n)
+static struct wait *wait_new(struct waits *w, fuse_req_t req)
 {
 	struct wait *wait;
 	LOCK_SCOPE(&w->lock);
@@ -66,8 +64,6 @@ static struct wait *wait_new(struct waits *w, fuse_req_t req, const struct node 
 	wait = xnew(struct wait);
 	wait->waits = w;
 	wait->req = req;
-	wait->vm_id = n->vm->id;
-	wait->on_vm = n->row->owned;
 	wait->owners = 2;
 	atomic_init(&wait->interrupted, false);
 	vec_push(&w->list, wait);
@@ -126,7 +122,7 @@ void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 		fuse_reply_err(req, err.code);
 		return;
 	}
-	wait = wait_new(fs->waits, req, &n);
+	wait = wait_new(fs->waits, req);
 	if (!wait) {
 		fuse_reply_err(req, EINTR);
 		return;
@@ -210,17 +206,6 @@ void waits_stop(struct fs *fs)
 	pthread_mutex_unlock(&w->lock);
 	wake_canceller(w);
 	pthread_join(w->canceller, NULL);
-}
-
-bool waits_on(struct fs *fs, uint32_t vm_id)
-{
-	struct waits *w = fs->waits;
-	LOCK_SCOPE(&w->lock);
-
-	for (size_t i = 0; i < w->list.n; i++)
-		if (w->list.at[i]->on_vm && w->list.at[i]->vm_id == vm_id)
-			return true;
-	return false;
 }
 
 void waits_free(struct waits *w)

@@ -14,8 +14,10 @@
 #include <errno.h>
 #include <libgen.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #define TYPE "fuse.kwsfs"
@@ -102,6 +104,14 @@ static int unmount_stale(const char *path, struct err *err)
 		       "unmounted", path);
 }
 
+/* stat can be answered from what the kernel remembers; statfs asks. */
+static bool is_dead(const char *path)
+{
+	struct statvfs st;
+
+	return statvfs(path, &st) < 0 && errno == ENOTCONN;
+}
+
 int mountpoint_prepare(const char *path, char **ret, struct err *err)
 {
 	cleanup_free char *whole = absolute(path), *type = NULL;
@@ -111,19 +121,17 @@ int mountpoint_prepare(const char *path, char **ret, struct err *err)
 	if (!whole)
 		return err_sys(err, errno, "the mount point %s cannot be used", path);
 	type = mounted_type(whole);
-	if (stat(whole, &st) < 0 && errno == ENOTCONN && streq(type, TYPE)) {
+	if (streq(type, TYPE) && !is_dead(whole))
+		return err_set(err, EBUSY, "kwsfs is mounted on %s already", whole);
+	if (streq(type, TYPE)) {
 		r = unmount_stale(whole, err);
 		if (r < 0)
 			return r;
-		free(type);
-		type = mounted_type(whole);
 	}
 	if (stat(whole, &st) < 0)
 		return err_sys(err, errno, "the mount point %s cannot be used", whole);
 	if (!S_ISDIR(st.st_mode))
 		return err_set(err, ENOTDIR, "the mount point %s is not a directory", whole);
-	if (streq(type, TYPE))
-		return err_set(err, EBUSY, "kwsfs is mounted on %s already", whole);
 	*ret = steal_pointer(&whole);
 	return 0;
 }

@@ -34,7 +34,7 @@ struct engine {
 	unsigned merging[MAX_VMS];
 	uint32_t next_snapshot;
 	uint64_t next_ticket;
-	unsigned open_images[1024]; /* by snapshot */
+	unsigned open_images[65536]; /* by snapshot */
 	vec_of(struct waiter) waiters;
 };
 
@@ -73,10 +73,13 @@ static struct vm *vm_copy(const struct vm *vm)
 {
 	struct vm *copy = xnew(struct vm);
 
-	*copy = *vm;
-	copy->refs = 1;
+	*copy = (struct vm){ .refs = 1, .id = vm->id, .state = vm->state, .uid = vm->uid,
+			     .gid = vm->gid, .mode = vm->mode, .quiesce = vm->quiesce,
+			     .current = vm->current, .n_snapshots = vm->n_snapshots,
+			     .changed = vm->changed };
+	memcpy(copy->uuid, vm->uuid, sizeof(copy->uuid));
 	copy->name = xstrdup(vm->name);
-	copy->snapshots = xcalloc(vm->n_snapshots + 1, sizeof(*copy->snapshots));
+	copy->snapshots = xcalloc(vm->n_snapshots + 1, sizeof(*copy->snapshots)); /* one more */
 	for (size_t i = 0; i < vm->n_snapshots; i++) {
 		struct snapshot *s = &copy->snapshots[i];
 
@@ -235,6 +238,10 @@ struct vm *engine_vm_by_name(struct engine *e, const char *name)
 	return NULL;
 }
 
+void engine_vms_refresh(struct engine *e)
+{
+}
+
 void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms)
 {
 }
@@ -333,7 +340,10 @@ static void *work(void *opaque)
 	pause_a_little();
 	pthread_mutex_lock(&e->lock);
 	vm = vm_copy(e->vms[t->vm - 1]);
-	r = t->run(e, vm, t, &err);
+	if (t->snapshot && !vm_snapshot(vm, t->snapshot))
+		r = err_set(&err, ENOENT, "there is no such snapshot any more");
+	else
+		r = t->run(e, vm, t, &err);
 	old = r < 0 ? vm : e->vms[t->vm - 1];
 	if (r >= 0)
 		e->vms[t->vm - 1] = vm;
@@ -428,8 +438,6 @@ static int run_delete(struct engine *e, struct vm *vm, struct task *t, struct er
 	struct task *job;
 	pthread_t thread;
 
-	if (!s)
-		return err_set(err, ENOENT, "there is no such snapshot any more");
 	if (s->pinned)
 		return err_set(err, EPERM, "the snapshot '%s' is pinned", s->name);
 	if (e->open_images[s->id])

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures: one private libvirtd for all, a mount and VMs of its own for each test. Everything
+is taken down again by finalizers, also when a test fails or is interrupted."""
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+from kwsmount import Mount
+from libvirtd import Libvirtd
+from vm import VM
+
+LIB = pathlib.Path(__file__).with_name("lib")
+
+
+@pytest.fixture(scope="session")
+def base():
+    """A folder into which QEMU's user can look, on a real disk; `check` says where, and cleans
+    up after a run that was killed."""
+    folder = pathlib.Path(tempfile.mkdtemp(dir=os.environ.get("KWS_TEST_DIR", "/var/tmp"),
+                                           prefix="kwsfs-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def libvirtd(base):
+    daemon = Libvirtd(base / "libvirt")
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+@pytest.fixture
+def folder(base, request):
+    """Of one test."""
+    made = pathlib.Path(tempfile.mkdtemp(dir=base, prefix=request.node.originalname[:40] + "-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def mount(libvirtd, folder):
+    """kwsfs, running."""
+    mounted = Mount(libvirtd, folder / "mount")
+    try:
+        yield mounted.start()
+    finally:
+        mounted.stop()
+
+
+@pytest.fixture
+def new_vm(libvirtd, folder):
+    """Makes and defines VMs: new_vm(), new_vm("web2", {"vda": size, "vdb": size})."""
+    vms = []
+
+    def make(name="web1", disks=None, more_devices="", define=True):
+        vm = VM(libvirtd, folder / name, name, disks, more_devices)
+        vms.append(vm)
+        return vm.define() if define else vm
+
+    yield make
+    for vm in vms:
+        vm.remove()
+
+
+@pytest.fixture
+def vm(new_vm):
+    """One that is off, with two disks."""
+    return new_vm("web1", {"vda": 4 << 20, "vdb": 1 << 20})
+
+
+@pytest.fixture
+def tree(mount, vm):
+    """The VM's folder in the mount."""
+    return mount.of(vm)

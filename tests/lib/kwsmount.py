@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A mounted kwsfs, and a VM's folder in it, as a user sees them."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+from commands import run, sync, wait_until
+
+BUILD = pathlib.Path(os.environ["KWS_BUILD"])
+
+
+class Mount:
+    def __init__(self, libvirtd, folder, options=""):
+        self.libvirtd = libvirtd
+        self.folder = folder
+        self.point = folder / "kws"
+        self.point.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "kwsfs.log"
+        self.options = f"allow_other,state={folder}/state" + (f",{options}" if options else "")
+        self.process = None
+
+    def start(self):
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                [BUILD / "mount" / "kwsfs", "-f", "-o", self.options, self.libvirtd.uri, self.point],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        wait_until(lambda: self.process.poll() is not None or self.is_up(), "the mount answers")
+        assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    def is_up(self):
+        try:
+            return (self.point / "version").exists()
+        except OSError:
+            return False  # left over from one that was killed
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """Ends it, however it stands, and checks that it had nothing to complain of by itself."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(timeout=60) == 0, self.log.read_text()
+        subprocess.run(["umount", "-l", self.point], stderr=subprocess.DEVNULL, check=False)
+        assert "Sanitizer" not in self.log.read_text(), self.log.read_text()
+
+    def of(self, vm):
+        return Tree(self, vm)
+
+
+class Tree:
+    """/kws/snapshots/VM, with the verbs that a user types, and what must be true of it."""
+
+    def __init__(self, mount, vm):
+        self.mount = mount
+        self.vm = vm
+        self.path = mount.point / "snapshots" / vm.name
+        self.reference = {}  # snapshot: {target: bytes}, as it was written when it was taken
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def mkdir(self, name):
+        (self.path / name).mkdir()
+        self.reference[name] = self.vm.copy_of_content()
+
+    def rmdir(self, name):
+        (self.path / name).rmdir()
+        del self.reference[name]
+
+    def mv(self, old, new):
+        os.rename(self.path / old, self.path / new)
+        self.reference[new] = self.reference.pop(old)
+
+    def revert(self, name, how="1"):
+        (self.path / name / "revert").write_text(f"{how}\n")
+        self.vm.content = {t: bytearray(c) for t, c in self.reference[name].items()}
+
+    def sync(self):
+        sync(self.path)
+
+    @property
+    def names(self):
+        return {name for name in os.listdir(self.path)
+                if name not in (".kws", "latest", "current")}
+
+    def kws(self, name):
+        return (self.path / ".kws" / name).read_text().rstrip("\n")
+
+    def link(self, name):
+        return os.readlink(self.path / name) if os.path.lexists(self.path / name) else None
+
+    def parents(self):
+        return {name: os.path.basename(self.link(f"{name}/parent") or "") or None
+                for name in self.names}
+
+    def check(self):
+        """Every snapshot reads as it did when it was taken, and virsh says the same as ls."""
+        assert self.names == set(self.reference)
+        for name, disks in self.reference.items():
+            for target, content in disks.items():
+                assert (self.path / name / f"{target}.raw").read_bytes() == content, (name, target)
+        assert self.vm.snapshot_tree() == self.parents()
+        assert self.vm.current == self.link("current")
+
+    def check_files(self):
+        """When the jobs are done, every image on disk is needed and sound, and what the VM
+        would start with is what was written."""
+        self.sync()
+        tops = set(self.vm.active.values())
+        for layers in self.vm.snapshot_layers().values():
+            tops |= set(layers.values())
+        needed = set()
+        for top in tops:
+            chain = json.loads(run("qemu-img", "info", "-U", "--backing-chain", "--output=json",
+                                   top))
+            needed |= {layer["filename"] for layer in chain}
+        assert {str(path) for path in self.vm.folder.glob("*.qcow2")} == needed
+        if not self.vm.running:
+            self.check_disks(needed)
+
+    def check_disks(self, layers):
+        for layer in layers:
+            run("qemu-img", "check", "-q", layer)
+        for target, top in self.vm.active.items():
+            flat = self.mount.folder / "flat"
+            run("qemu-img", "convert", "-O", "raw", top, flat)
+            assert flat.read_bytes() == bytes(self.vm.content[target]), target

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The private libvirtd of the tests, see private-libvirtd."""
+import os
+import pathlib
+
+import libvirt
+
+from commands import run, try_run
+
+SCRIPT = pathlib.Path(__file__).with_name("private-libvirtd")
+
+libvirt.registerErrorHandler(lambda context, error: None, None)
+
+
+class Libvirtd:
+    def __init__(self, folder):
+        self.folder = folder
+        self.uri = run(SCRIPT, "uri", folder).strip()
+        self.environ = dict(os.environ, LC_ALL="C.UTF-8", LIBVIRT_DEFAULT_URI=self.uri)
+
+    def start(self):
+        run(SCRIPT, "start", self.folder)
+
+    def kill(self):
+        """As kill -9 of libvirtd; the VMs go on."""
+        run(SCRIPT, "kill", self.folder)
+
+    def terminate(self):
+        """Ends libvirtd properly; the VMs go on."""
+        run(SCRIPT, "term", self.folder)
+
+    def stop(self):
+        """Ends libvirtd and its VMs."""
+        run(SCRIPT, "stop", self.folder)
+
+    def virsh(self, *command):
+        """What virsh prints, without the empty lines it ends with."""
+        return run("virsh", *command, env=self.environ).rstrip("\n")
+
+    def try_virsh(self, *command):
+        return try_run("virsh", *command, env=self.environ)
+
+    def snapshot_xmls(self, name):
+        """{snapshot: XML} of a domain, in one go."""
+        connection = libvirt.open(self.uri)
+        try:
+            domain = connection.lookupByName(name)
+            return {snapshot.getName(): snapshot.getXMLDesc()
+                    for snapshot in domain.listAllSnapshots()}
+        finally:
+            connection.close()

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A VM without an operating system: it stands in its BIOS, and what is to be written to its
+disks goes through QEMU's monitor while it runs, and through qemu-io while it is off."""
+import os
+import re
+import xml.etree.ElementTree as ET
+
+from commands import run, wait_until
+
+MIB = 1 << 20
+
+DOMAIN = """
+<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>{memory}</memory>
+  <os><type arch='x86_64' machine='{machine}'>hvm</type>{boot}</os>
+  <cpu mode='custom' match='exact'><model>qemu64</model></cpu>
+  <devices>
+    {disks}
+    <serial type='file'><source path='{console}'/></serial>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+
+DISK = """
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='{format}'/>
+      <source file='{path}'/>
+      <target dev='{target}' bus='virtio'/>
+    </disk>
+"""
+
+GUEST_BOOT = """
+    <kernel>{guest}/vmlinuz</kernel>
+    <initrd>{guest}/initrd</initrd>
+    <cmdline>console=ttyS0 loglevel=0 panic=-1 {arguments}</cmdline>
+"""
+
+
+class VM:
+    def __init__(self, libvirtd, folder, name, disks=None, more_devices=""):
+        """disks: {target: size in bytes}, made as empty qcow2 files in folder. The attribute
+        `content` is what lies on each disk, kept up by write()."""
+        self.libvirtd = libvirtd
+        self.name = name
+        self.folder = folder
+        self.console = folder / "console.log"
+        self.content = {}
+        self.memory, self.machine, self.boot = 16, "pc", ""
+        self.more_devices = more_devices
+        self.paths = {}
+        folder.mkdir(mode=0o755)
+        for target, size in (disks or {"vda": 4 * MIB}).items():
+            self.paths[target] = folder / f"{target}.qcow2"
+            run("qemu-img", "create", "-q", "-f", "qcow2", self.paths[target], size)
+            self.content[target] = bytearray(size)
+
+    def define(self):
+        disks = "".join(DISK.format(target=target, path=path, format="qcow2")
+                        for target, path in self.paths.items())
+        xml = self.folder / "domain.xml"
+        xml.write_text(DOMAIN.format(name=self.name, memory=self.memory, machine=self.machine,
+                                     boot=self.boot, console=self.console,
+                                     disks=disks + self.more_devices))
+        self.virsh("define", xml)
+        xml.unlink()
+        return self
+
+    def boot_guest(self, guest, arguments):
+        """Makes it one that boots the guest built by tests/lib/guest; before define()."""
+        self.memory, self.machine = 80, "q35"
+        self.boot = GUEST_BOOT.format(guest=guest, arguments=arguments)
+        return self
+
+    def remove(self):
+        """As far as it is still there; also the snapshots' metadata."""
+        self.libvirtd.try_virsh("destroy", self.name)
+        self.libvirtd.try_virsh("undefine", self.name, "--snapshots-metadata", "--nvram")
+
+    def virsh(self, command, *arguments):
+        return self.libvirtd.virsh(command, *arguments)
+
+    @property
+    def state(self):
+        return self.virsh("domstate", self.name)
+
+    @property
+    def running(self):
+        return self.state != "shut off"
+
+    def start(self):
+        self.virsh("start", self.name)
+
+    def stop(self):
+        self.virsh("destroy", self.name)
+
+    @property
+    def active(self):
+        """{target: file that is written to}, as `virsh domblklist` says."""
+        rows = self.virsh("domblklist", self.name).splitlines()[2:]
+        return {row.split(None, 1)[0]: row.split(None, 1)[1].strip() for row in rows if row.strip()}
+
+    def write(self, target, pattern, offset, length):
+        """Fills a range of a disk with one byte. Whether it arrived is seen when the disk is
+        compared with `content`."""
+        command = f"write -P {pattern} {offset} {length}"
+        if self.running:
+            number = list(self.paths).index(target)
+            self.virsh("qemu-monitor-command", self.name, "--hmp",
+                       f'qemu-io -d /machine/peripheral/virtio-disk{number}/virtio-backend "{command}"')
+        else:
+            run("qemu-io", "-f", "qcow2", "-c", command, self.active[target])
+        self.content[target][offset:offset + length] = bytes([pattern]) * length
+
+    def copy_of_content(self):
+        return {target: bytes(content) for target, content in self.content.items()}
+
+    def written_by_guest(self):
+        """The highest number that the guest's writer says to be on the disks."""
+        numbers = re.findall(r"^written (\d+)\r?$", self.console.read_text(), re.MULTILINE)
+        return int(numbers[-1]) if numbers else 0
+
+    def wait_for_guest(self, number):
+        wait_until(lambda: self.written_by_guest() >= number, f"the guest has written {number}")
+
+    # What libvirt says of its snapshots
+
+    def snapshot_tree(self):
+        """{name: parent or None}, as `virsh snapshot-list --tree` draws it."""
+        parents, above = {}, []
+        for line in self.virsh("snapshot-list", self.name, "--tree").splitlines():
+            found = re.match(r"^((?:  |\|)[ |]*)?\+- (.*)$", line)
+            if found:  # indented by 2, 6, 10, ...
+                depth, name = (line.index("+- ") + 2) // 4, found[2]
+            elif line.strip(" |"):
+                depth, name = 0, line
+            else:
+                continue
+            del above[depth:]
+            parents[name] = above[-1] if above else None
+            above.append(name)
+        return parents
+
+    @property
+    def current(self):
+        said = self.libvirtd.try_virsh("snapshot-current", self.name, "--name")
+        return said.stdout.rstrip("\n") if said.returncode == 0 else None
+
+    def snapshot_layers(self):
+        """{snapshot: {target: the file that was frozen}} of libvirt's metadata."""
+        return {name: frozen_layers(xml)
+                for name, xml in self.libvirtd.snapshot_xmls(self.name).items()}
+
+
+def frozen_layers(snapshot_xml):
+    root = ET.fromstring(snapshot_xml)
+    taking_part = {disk.get("name") for disk in root.findall("disks/disk")
+                   if disk.get("snapshot") == "external"}
+    return {disk.find("target").get("dev"): disk.find("source").get("file")
+            for disk in root.findall("domain/devices/disk")
+            if disk.find("target").get("dev") in taking_part}
