@@ -246,6 +246,7 @@ void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms)
 {
 }
 
+
 const struct snapshot *vm_snapshot(const struct vm *vm, uint32_t id)
 {
 	for (size_t i = 0; i < vm->n_snapshots; i++)
