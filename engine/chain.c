@@ -32,6 +32,8 @@ struct image_layer {
 	struct qcow2 *qcow2; /* NULL for a raw one */
 	int fd;              /* of a raw one, else -1 */
 	uint64_t size;       /* virtual, bytes */
+	dev_t dev;
+	ino_t ino;
 };
 
 struct image {
@@ -135,6 +137,23 @@ int layer_virtual_size(const char *path, const char *format, uint64_t *ret, stru
 
 /* ---- open ---- */
 
+/* A chain in which a layer lies on itself would never end. */
+static int check_loop(struct image *image, int fd, struct err *err)
+{
+	struct image_layer *this = &image->layers.at[image->layers.n - 1];
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(err, errno, "cannot look at %s", this->path);
+	this->dev = st.st_dev;
+	this->ino = st.st_ino;
+	for (size_t i = 0; i + 1 < image->layers.n; i++)
+		if (image->layers.at[i].dev == st.st_dev && image->layers.at[i].ino == st.st_ino)
+			return err_set(err, ELOOP, "%s lies on itself: its chain has no end",
+				       this->path);
+	return 0;
+}
+
 static int open_layer(struct image *image, const char *path, const char *format, struct err *err)
 {
 	struct image_layer *layer = vec_add(&image->layers);
@@ -145,10 +164,13 @@ static int open_layer(struct image *image, const char *path, const char *format,
 	fd = open_layer_file(path, err);
 	if (fd < 0)
 		return fd;
-	if (streq(format, "raw")) {
-		layer->fd = fd;
+	layer->fd = fd;
+	r = check_loop(image, fd, err);
+	if (r < 0)
+		return r;
+	if (streq(format, "raw"))
 		return raw_size(fd, path, &layer->size, err);
-	}
+	layer->fd = -1;
 	r = qcow2_open(fd, path, &layer->qcow2, err);
 	if (r < 0)
 		return r;

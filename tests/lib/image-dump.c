@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the image reader makes of a chain, for tests that compare it with QEMU:
+ *
+ *   image-dump FILE FORMAT          the content of the image
+ *   image-dump --map FILE FORMAT    its extents, one a line: start length kind
+ */
+#include "engine/chain.h"
+
+#include "common/cleanup.h"
+#include "common/mem.h"
+
+#include <inttypes.h>
+
+static int dump(struct image *image, struct err *err)
+{
+	static char buf[192 * 1024]; /* no power of two, so that reads cross clusters */
+	uint64_t at = 0;
+
+	while (at < image_size(image)) {
+		ssize_t n = image_read(image, buf, sizeof(buf), at, err);
+
+		if (n < 0)
+			return n;
+		fwrite(buf, 1, n, stdout);
+		at += n;
+	}
+	return 0;
+}
+
+static int map(struct image *image, struct err *err)
+{
+	static const char *const kinds[] = { "hole", "zero", "data" };
+	struct extent extents[5];
+	uint64_t at = 0;
+	size_t n;
+
+	while (at < image_size(image)) {
+		int r = image_extents(image, at, image_size(image) - at, extents, 5, &n, err);
+
+		if (r < 0)
+			return r;
+		for (size_t i = 0; i < n; i++) {
+			printf("%" PRIu64 " %" PRIu64 " %s\n", extents[i].start, extents[i].length,
+			       kinds[extents[i].kind]);
+			at += extents[i].length;
+		}
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	bool want_map = argc == 4 && streq(argv[1], "--map");
+	struct image *image = NULL;
+	struct err err = ERR_INIT;
+	int r;
+
+	if (argc != 3 && !want_map) {
+		fputs("usage: image-dump [--map] FILE FORMAT\n", stderr);
+		return 2;
+	}
+	r = image_open(argv[argc - 2], argv[argc - 1], &image, &err);
+	if (r >= 0)
+		r = want_map ? map(image, &err) : dump(image, &err);
+	image_close(image);
+	if (r < 0)
+		fprintf(stderr, "%s\n", err.msg);
+	return r < 0;
+}
