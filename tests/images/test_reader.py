@@ -53,8 +53,8 @@ def make_chain(dice, folder):
         layer = folder / f"layer{number}.qcow2"
         name = below.name if below and dice.random() < 0.5 else below  # relative, or not
         make_layer(dice, layer, name, below_format, size)
-        if dice.random() < 0.1:
-            run("qemu-img", "snapshot", "-c", "internal", layer)
+        if dice.random() < 0.2 and try_run("qemu-img", "snapshot", "-c", "internal",
+                                           layer).returncode == 0:  # not with 1 bit per refcount
             scribble(dice, layer, "qcow2", size)
         below, below_format = layer, "qcow2"
     return below
@@ -123,9 +123,11 @@ def test_formats_are_not_guessed(tmp_path):
     run("qemu-img", "create", "-q", "-f", "raw", tmp_path / "base", "1M")
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", tmp_path / "base", "-F", "raw",
         tmp_path / "top")
-    run("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", "", tmp_path / "top")
-    # A header without the format's name is what old versions of qemu-img wrote.
-    run("qemu-img", "amend", "-f", "qcow2", "-o", f"backing_file={tmp_path}/base", tmp_path / "top")
+    # A header that does not name the format is what old versions of qemu-img wrote.
+    extension = bytes.fromhex("e2792aca 00000003") + b"raw"
+    image = (tmp_path / "top").read_bytes()
+    assert image.count(extension) == 1
+    (tmp_path / "top").write_bytes(image.replace(extension, b"?" * 4 + extension[4:]))
     done = try_run(DUMP, tmp_path / "top", "qcow2")
     assert done.returncode == 1 and "rebase -u -F" in done.stderr
 
