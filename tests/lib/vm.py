@@ -148,6 +148,10 @@ class VM:
         said = self.libvirtd.try_virsh("snapshot-current", self.name, "--name")
         return said.stdout.rstrip("\n") if said.returncode == 0 else None
 
+    def description_of(self, snapshot):
+        xml = self.virsh("snapshot-dumpxml", "--domain", self.name, "--snapshotname", snapshot)
+        return ET.fromstring(xml).findtext("description", default="")
+
     def snapshot_layers(self):
         """{snapshot: {target: the file that was frozen}} of libvirt's metadata."""
         return {name: frozen_layers(xml)
