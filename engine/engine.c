@@ -4,6 +4,7 @@
 #include "engine/domain-xml.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 
 /* ---- libvirt's events: note them, wake somebody, and be gone ---- */
 
@@ -70,9 +71,23 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 static int open_registry(struct engine *e, struct err *err)
 {
 	cleanup_free char *path = xasprintf("%s/registry.db", e->state_dir);
-	int r = folder_make(e->state_dir, err);
+	int r = folder_make(e->state_dir, 0700, err);
 
 	return r < 0 ? r : registry_open(path, &e->registry, err);
+}
+
+/* It is not created: a file system that is not mounted would be filled elsewhere. */
+static int check_store(const struct engine *e, struct err *err)
+{
+	struct stat st;
+
+	if (!e->store)
+		return 0;
+	if (stat(e->store, &st) < 0)
+		return err_sys(err, errno, "the store %s cannot be used", e->store);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(err, ENOTDIR, "the store %s is not a directory", e->store);
+	return 0;
 }
 
 int engine_open_on(struct hv *hv, const struct engine_options *opts,
@@ -83,8 +98,8 @@ int engine_open_on(struct hv *hv, const struct engine_options *opts,
 
 	set_up(e, opts, observer);
 	r = open_registry(e, err);
-	if (r >= 0 && e->store)
-		r = folder_make(e->store, err);
+	if (r >= 0)
+		r = check_store(e, err);
 	if (r >= 0 && hv)
 		e->hv = hv;
 	else if (r >= 0)

@@ -116,7 +116,7 @@ int file_sync_folder(const char *path, struct err *err)
 	return sync_path(dirname(copy), O_DIRECTORY, err);
 }
 
-int folder_make(const char *path, struct err *err)
+int folder_make(const char *path, mode_t mode, struct err *err)
 {
 	cleanup_free char *copy = xstrdup(path);
 
@@ -126,8 +126,8 @@ int folder_make(const char *path, struct err *err)
 		if (c != '/' && c != '\0')
 			continue;
 		*p = '\0';
-		if (mkdir(copy, 0700) < 0 && errno != EEXIST)
-			return err_sys(err, errno, "cannot create the folder %s", copy);
+		if (mkdir(copy, mode) < 0 && errno != EEXIST)
+			return err_sys(err, errno, "cannot create the directory %s", copy);
 		if (c == '\0')
 			return 0;
 		*p = c;

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct layer_file {
 	char *path;
@@ -42,8 +43,8 @@ int file_sync(const char *path, struct err *err);
 /* Syncs the folder that `path` is in. */
 int file_sync_folder(const char *path, struct err *err);
 
-/* Makes a folder and those above it, 0700. */
-int folder_make(const char *path, struct err *err);
+/* Makes a directory and those above it, as far as they are not there. */
+int folder_make(const char *path, mode_t mode, struct err *err);
 
 /* A lock on a layer that QEMU honours: while it is held, no QEMU process can
  * open the file for writing, and it cannot be had while one has it open so.

@@ -211,19 +211,32 @@ static int listen_to(struct libvirt *l, virConnectPtr c)
 						VIR_DOMAIN_EVENT_CALLBACK(on_block_job), l, NULL);
 }
 
+static int check_connection(struct libvirt *l, virConnectPtr c, struct err *err)
+{
+	const char *driver = c ? virConnectGetType(c) : NULL;
+
+	if (!driver)
+		return err_set(err, EHOSTDOWN, "libvirt does not answer at %s: %s", l->uri,
+			       virGetLastErrorMessage());
+	if (strcmp(driver, "QEMU") != 0)
+		return err_set(err, EOPNOTSUPP, "%s is libvirt's driver for %s: kwsfs needs that "
+			       "for QEMU, as in qemu:///system", l->uri, driver);
+	if (listen_to(l, c) < 0)
+		return err_set(err, EHOSTDOWN, "libvirt at %s sends no events: %s", l->uri,
+			       virGetLastErrorMessage());
+	return 0;
+}
+
 static int connect_once(struct libvirt *l, virConnectPtr *ret, struct err *err)
 {
 	virConnectPtr c = virConnectOpen(l->uri);
+	int r = check_connection(l, c, err);
 
-	if (!c || listen_to(l, c) < 0) {
-		err_set(err, EHOSTDOWN, "libvirt does not answer at %s: %s", l->uri,
-			virGetLastErrorMessage());
-		if (c)
-			virConnectClose(c);
-		return -EHOSTDOWN;
-	}
-	*ret = c;
-	return 0;
+	if (r < 0 && c)
+		virConnectClose(c);
+	if (r >= 0)
+		*ret = c;
+	return r;
 }
 
 static void disconnect(struct libvirt *l, virConnectPtr c)

@@ -7,6 +7,9 @@
 #include <errno.h>
 #include <sys/random.h>
 
+/* The store's directories are root's; QEMU, as a user without rights, has to go through. */
+#define QEMU_CAN_PASS 0711
+
 DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
 
 void overlay_new_id(char ret[17])
@@ -35,7 +38,7 @@ static int create_one(const struct op *op, struct plan_disk *d, struct err *err)
 	if (op->e->store) {
 		cleanup_free char *folder = xasprintf("%s/%s", op->e->store, op->slot->uuid);
 
-		r = folder_make(folder, err);
+		r = folder_make(folder, QEMU_CAN_PASS, err);
 		if (r < 0)
 			return r;
 	}

@@ -17,6 +17,8 @@
 #include "mount/options.h"
 
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #define EXIT_USAGE 2
 
@@ -37,6 +39,18 @@ static void handle_signals(struct fs *fs)
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGHUP, &stop, NULL);
 	sigaction(SIGPIPE, &ignore, NULL);
+}
+
+/* Each layer of an image that is being read is an open file, and chains are long. */
+static void raise_limit_of_open_files(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warning("cannot raise the limit of open files");
 }
 
 static void on_ready(void *d)
@@ -80,6 +94,8 @@ static int run(const struct options *o, struct err *err)
 	}
 	if (r < 0)
 		return r;
+	raise_limit_of_open_files();
+	umask(S_IWGRP | S_IWOTH); /* whatever it is started with: modes say what is meant */
 	fs_options.mountpoint = mountpoint;
 	fs = fs_new(&fs_options);
 	r = serve(fs, o, err);

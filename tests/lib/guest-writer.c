@@ -6,7 +6,7 @@
  * Number n goes to slot n % slots of a disk, slots being all of the disk, so
  * that it runs around and overwrites. What lies on a disk at any one moment is
  * therefore known from the highest number alone, and the highest numbers of two
- * disks differ by one at the most: tests/lib/writer.py checks a snapshot so. A
+ * disks differ by one at the most: test_guest.py checks a snapshot so. A
  * block is all of the same 64-bit words, made from n, so that a torn one shows.
  *
  * The console tells "written N" for what surely lies on the disks.

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Many VMs, many snapshots, many users at a time."""
+import concurrent.futures
+import errno
+import os
+import threading
+
+from commands import refused
+
+HUNDRED = 100
+
+
+def test_a_hundred_snapshots(tree, vm):
+    """The last one lies on a chain of a hundred layers."""
+    vm.start()
+    for number in range(HUNDRED):
+        vm.write("vda", number, number << 13, 3 << 13)
+        tree.mkdir(f"s{number:03}")
+    tree.check()
+    assert tree.link("s099/parent") == "../s098"
+    for name in ("s099", "s050", "s000"):
+        tree.rmdir(name)
+    tree.check_files()
+    vm.stop()
+    tree.revert("s049")
+    assert tree.kws("status").splitlines()[1] == f"snapshots {HUNDRED - 3}"
+    for name in sorted(tree.reference):
+        tree.rmdir(name)
+    tree.check_files()
+    assert len(list(vm.folder.glob("*.qcow2"))) == 2
+
+
+def life_of(tree, vm, rounds):
+    for number in range(rounds):
+        vm.write("vda", number + 1, number << 14, 65536)
+        tree.mkdir(f"a{number}")
+        vm.write("vda", number + 100, number << 14, 4096)
+        tree.mkdir(f"b{number}")
+        tree.check()
+        tree.rmdir(f"a{number}")
+        tree.check()
+    vm.stop()
+    tree.revert("b1")
+    tree.check()
+    tree.check_files()
+
+
+def test_vms_in_parallel(mount, new_vm):
+    """What is done to one VM is nothing to another, and none waits for it."""
+    vms = [new_vm(name) for name in ("web1", "web2", "db")]
+    for vm in vms:
+        vm.start()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for done in [pool.submit(life_of, mount.of(vm), vm, 5) for vm in vms]:
+            done.result()
+
+
+def test_operations_on_one_vm_at_a_time(tree, vm):
+    """Eight who make, rename and delete at once: each gets what was asked for, or an errno."""
+    vm.start()
+
+    def user(number):
+        for turn in range(4):
+            name = f"user {number} turn {turn}"
+            (tree / name).mkdir()
+            os.rename(tree / name, tree / f"{name} renamed")
+            if turn % 2:
+                (tree / f"{name} renamed").rmdir()
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(user, number) for number in range(8)]:
+            done.result()
+    content = vm.copy_of_content()
+    tree.reference = {f"user {n} turn {t} renamed": content for n in range(8) for t in (0, 2)}
+    tree.check()
+    tree.check_files()
+
+
+def test_one_name_for_many(tree, vm):
+    """Of those who make the same directory at once, one succeeds."""
+    made = []
+
+    def user():
+        try:
+            (tree / "same").mkdir()
+            made.append(True)
+        except FileExistsError:
+            pass
+
+    threads = [threading.Thread(target=user) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [True]
+    tree.reference["same"] = vm.copy_of_content()
+    tree.check()
+    with refused(errno.EEXIST):
+        (tree / "same").mkdir()
+
+
+def test_readers_while_all_changes(tree, vm):
+    """Every byte that a reader gets is right, and it is never more than refused."""
+    vm.start()
+    vm.write("vda", 1, 0, 2 << 20)
+    tree.mkdir("kept")
+    wanted = tree.reference["kept"]["vda"]
+    stop = threading.Event()
+    counts = [0] * 3
+
+    def reader(number):
+        while not stop.is_set():
+            assert (tree / "kept" / "vda.raw").read_bytes() == wanted
+            counts[number] += 1
+            assert str(tree / "kept") in {folder for folder, _, _ in os.walk(tree.path)}
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        readers = [pool.submit(reader, number) for number in range(3)]
+        try:
+            for number in range(10):
+                vm.write("vda", 2 + number, number << 16, 1 << 16)
+                tree.mkdir(f"s{number}")
+                if number:
+                    tree.rmdir(f"s{number - 1}")
+        finally:
+            stop.set()
+        for done in readers:
+            done.result()
+    assert min(counts) > 0
+    tree.check()
+    tree.check_files()
+
+
+def test_a_vm_with_many_disks(mount, new_vm):
+    vm = new_vm(disks={f"vd{letter}": 1 << 20 for letter in "abcdefgh"})
+    tree = mount.of(vm)
+    vm.start()
+    for number, target in enumerate(vm.paths, start=1):
+        vm.write(target, number, 0, 4096 * number)
+    tree.mkdir("all")
+    for number, target in enumerate(vm.paths, start=1):
+        vm.write(target, 100 + number, 4096, 4096 * number)
+    tree.mkdir("again")
+    tree.check()
+    tree.rmdir("all")
+    tree.check()
+    tree.check_files()
