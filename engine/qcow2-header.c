@@ -34,6 +34,7 @@ enum {
 	EXT_FEATURE_NAMES = 0x6803f857u,
 };
 
+#define SECTOR 512
 #define BACKING_NAME_MAX 1023
 #define L1_BYTES_MAX (32u << 20) /* as QEMU has it */
 #define HEADER_BYTES_MAX 65536   /* header, extensions, backing file name: all that we look at */
@@ -146,7 +147,8 @@ static int parse_fields(struct qcow2_header *h, const uint8_t *buf, size_t size,
 	if (h->cluster_bits < 9 || h->cluster_bits > 21)
 		return err_set(err, EINVAL, "%s: a cluster of 2^%u bytes is not allowed", name,
 			       h->cluster_bits);
-	h->size = be64_at(buf, AT_SIZE);
+	/* QEMU counts sectors: no guest sees what lies past the last whole one. */
+	h->size = be64_at(buf, AT_SIZE) / SECTOR * SECTOR;
 	h->encryption = be32_at(buf, AT_CRYPT);
 	h->l1_entries = be32_at(buf, AT_L1_ENTRIES);
 	h->l1_offset = be64_at(buf, AT_L1_OFFSET);
