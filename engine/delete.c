@@ -30,16 +30,11 @@ static int step_adopt(struct op *op, struct err *err)
 /* Which of the parent's children were ours before is in the plan. */
 static int undo_adopt(struct op *op, struct err *err)
 {
-	struct snapshot_edit edit = { .parent = op->plan->name };
 	int r = 0;
 
 	for (size_t i = 0; i < op->plan->n_children && r >= 0; i++) {
-		cleanup_free char *xml = NULL;
-
-		r = op->e->hv->ops->snapshot_xml(op->e->hv, op->slot->uuid, op->plan->children[i],
-						 &xml, err);
-		if (r >= 0)
-			r = metadata_redefine(op->e, op->slot, xml, &edit, false, err);
+		r = metadata_set_parent(op->e, op->slot, op->plan->children[i], op->plan->name,
+					err);
 		if (r == -ENOENT)
 			r = 0;
 	}
@@ -98,22 +93,21 @@ const struct op_kind delete_op = { "delete", steps, 3, 2, settle };
 /* The parent and the children as libvirt has them, shown here or not. */
 static int plan_family(struct engine *e, struct slot *s, struct plan *plan, struct err *err)
 {
-	cleanup(snapshot_names_clear) struct snapshot_names names = { 0 };
-	int r = snapshot_names_read(e, s, &names, err);
+	cleanup(snapshot_names_clear) struct snapshot_names children = { 0 };
+	cleanup(snapshot_xml_free_p) struct snapshot_xml *x = NULL;
+	cleanup_free char *xml = NULL;
+	int r = e->hv->ops->snapshot_xml(e->hv, s->uuid, plan->name, &xml, err);
 
-	for (size_t i = 0; i < names.n && r >= 0; i++) {
-		cleanup(snapshot_xml_free_p) struct snapshot_xml *x = NULL;
-		cleanup_free char *xml = NULL;
-
-		r = e->hv->ops->snapshot_xml(e->hv, s->uuid, names.at[i], &xml, err);
-		if (r >= 0)
-			r = snapshot_xml_parse(xml, &x, err);
-		if (r >= 0 && streq(x->name, plan->name))
-			plan->new_name = xstrdup(x->parent ? x->parent : "");
-		else if (r >= 0 && streq(x->parent, plan->name))
-			plan_add_child(plan, x->name);
-	}
-	return r;
+	if (r >= 0)
+		r = snapshot_xml_parse(xml, &x, err);
+	if (r >= 0)
+		r = snapshot_children_read(e, s, plan->name, &children, err);
+	if (r < 0)
+		return r;
+	plan->new_name = xstrdup(x->parent ? x->parent : "");
+	for (size_t i = 0; i < children.n; i++)
+		plan_add_child(plan, children.at[i]);
+	return 0;
 }
 
 static int make_plan(struct engine *e, struct slot *s, const struct snapshot *snapshot,
@@ -172,7 +166,7 @@ static int delete_snapshot(struct engine *e, struct slot *s, const struct snapsh
 	else
 		plan_free(plan);
 	if (r >= 0)
-		r = look(e, s, LOOK_ALL, err); /* children have another parent now */
+		r = look(e, s, LOOK_NEW, err);
 	let_readers_in(e, s);
 	return r;
 }

@@ -524,6 +524,19 @@ static int get_snapshot(struct hv *hv, const char *uuid, const char *name,
 	return *ret ? 0 : fail(of(hv), *ret_connection, err);
 }
 
+/* Takes the array and what is in it over. */
+static char **names_of(virDomainSnapshotPtr *snapshots, int n)
+{
+	char **names = xcalloc(n, sizeof(*names));
+
+	for (int i = 0; i < n; i++) {
+		names[i] = xstrdup(virDomainSnapshotGetName(snapshots[i]));
+		virDomainSnapshotFree(snapshots[i]);
+	}
+	free(snapshots);
+	return names;
+}
+
 static int libvirt_snapshots(struct hv *hv, const char *uuid, char ***ret_names, size_t *ret_n,
 			     char **ret_current, struct err *err)
 {
@@ -531,7 +544,6 @@ static int libvirt_snapshots(struct hv *hv, const char *uuid, char ***ret_names,
 	cleanup_dom virDomainPtr domain = NULL;
 	cleanup_snap virDomainSnapshotPtr current = NULL;
 	virDomainSnapshotPtr *all;
-	char **names;
 	int n, r = get_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
@@ -539,17 +551,29 @@ static int libvirt_snapshots(struct hv *hv, const char *uuid, char ***ret_names,
 	n = virDomainListAllSnapshots(domain, &all, 0);
 	if (n < 0)
 		return fail(of(hv), c, err);
-	names = xcalloc(n, sizeof(*names));
-	for (int i = 0; i < n; i++) {
-		names[i] = xstrdup(virDomainSnapshotGetName(all[i]));
-		virDomainSnapshotFree(all[i]);
-	}
-	free(all);
+	*ret_names = names_of(all, n);
+	*ret_n = n;
 	if (n > 0)
 		current = virDomainSnapshotCurrent(domain, 0);
-	*ret_names = names;
-	*ret_n = n;
 	*ret_current = current ? xstrdup(virDomainSnapshotGetName(current)) : NULL;
+	return 0;
+}
+
+static int libvirt_snapshot_children(struct hv *hv, const char *uuid, const char *name,
+				     char ***ret_names, size_t *ret_n, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_snap virDomainSnapshotPtr snapshot = NULL;
+	virDomainSnapshotPtr *children;
+	int n, r = get_snapshot(hv, uuid, name, &c, &snapshot, err);
+
+	if (r < 0)
+		return r;
+	n = virDomainSnapshotListAllChildren(snapshot, &children, 0);
+	if (n < 0)
+		return fail(of(hv), c, err);
+	*ret_names = names_of(children, n);
+	*ret_n = n;
 	return 0;
 }
 
@@ -704,6 +728,7 @@ static const struct hv_ops libvirt_ops = {
 	.start = libvirt_start,
 	.destroy = libvirt_destroy,
 	.snapshots = libvirt_snapshots,
+	.snapshot_children = libvirt_snapshot_children,
 	.snapshot_xml = libvirt_snapshot_xml,
 	.snapshot_create = libvirt_snapshot_create,
 	.snapshot_redefine = libvirt_snapshot_redefine,

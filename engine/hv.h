@@ -84,6 +84,9 @@ struct hv_ops {
 	 * the names, the array and *ret_current. */
 	int (*snapshots)(struct hv *hv, const char *uuid, char ***ret_names, size_t *ret_n,
 			 char **ret_current, struct err *err);
+	/* Names of those whose parent is `name`. The caller frees the names and the array. */
+	int (*snapshot_children)(struct hv *hv, const char *uuid, const char *name,
+				 char ***ret_names, size_t *ret_n, struct err *err);
 	/* With passwords. The caller frees *ret. */
 	int (*snapshot_xml)(struct hv *hv, const char *uuid, const char *name, char **ret,
 			    struct err *err);

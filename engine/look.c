@@ -154,6 +154,14 @@ static int see_snapshot(struct view *v, struct sight *sight, struct err *err)
 	return match_row(v, x, xml, s, err);
 }
 
+static struct sight *sight_of(struct view *v, const char *name)
+{
+	for (size_t i = 0; name && i < v->sights.n; i++)
+		if (streq(v->sights.at[i].name, name))
+			return &v->sights.at[i];
+	return NULL;
+}
+
 /* Takes a snapshot over from the last look, with its parent as a name again. */
 static bool see_again(struct view *v, struct sight *sight)
 {
@@ -163,23 +171,19 @@ static bool see_again(struct view *v, struct sight *sight)
 
 	if (v->thorough || !known || !row || row->id != known->id)
 		return false;
+	parent = vm_snapshot(v->old, known->parent);
+	/* A snapshot that is gone took its children's parent with it, and, if it was
+	 * virsh that deleted it, wrote into their metadata: see delete.c. */
+	if (parent && !sight_of(v, parent->name))
+		return false;
 	snapshot_copy(&sight->snapshot, known);
 	sight->snapshot.pinned = row->pinned;
-	parent = vm_snapshot(v->old, known->parent);
 	sight->parent = xstrdup(parent ? parent->name : NULL);
 	sight->shown = true;
 	return true;
 }
 
 /* ---- all of them ---- */
-
-static struct sight *sight_of(struct view *v, const char *name)
-{
-	for (size_t i = 0; name && i < v->sights.n; i++)
-		if (streq(v->sights.at[i].name, name))
-			return &v->sights.at[i];
-	return NULL;
-}
 
 static const struct sight *nearest_shown(struct view *v, const char *name)
 {
@@ -205,22 +209,12 @@ static int see_names(struct view *v, struct err *err)
 	return 0;
 }
 
-/* A snapshot that is gone took its children's parent with it: read them anew. */
-static bool any_vanished(struct view *v)
-{
-	for (size_t i = 0; v->old && i < v->old->n_snapshots; i++)
-		if (!sight_of(v, v->old->snapshots[i].name))
-			return true;
-	return false;
-}
-
 static int see_snapshots(struct view *v, struct err *err)
 {
 	int r = see_names(v, err);
 
 	if (r < 0)
 		return r;
-	v->thorough = v->thorough || any_vanished(v);
 	for (size_t i = 0; i < v->sights.n; i++) {
 		if (see_again(v, &v->sights.at[i]))
 			continue;

@@ -3,12 +3,16 @@
 
 #include <errno.h>
 
-DEFINE_CLEANUP(struct snapshot_xml, snapshot_xml_free);
-
 int snapshot_names_read(struct engine *e, struct slot *s, struct snapshot_names *ret,
 			struct err *err)
 {
 	return e->hv->ops->snapshots(e->hv, s->uuid, &ret->at, &ret->n, &ret->current, err);
+}
+
+int snapshot_children_read(struct engine *e, struct slot *s, const char *name,
+			   struct snapshot_names *ret, struct err *err)
+{
+	return e->hv->ops->snapshot_children(e->hv, s->uuid, name, &ret->at, &ret->n, err);
 }
 
 void snapshot_names_clear(struct snapshot_names *names)
@@ -36,29 +40,26 @@ int metadata_redefine(struct engine *e, struct slot *s, const char *xml,
 	return r < 0 ? r : e->hv->ops->snapshot_redefine(e->hv, s->uuid, edited, current, err);
 }
 
-static int adopt_one(struct engine *e, struct slot *s, const char *name, const char *from,
-		     const char *to, struct err *err)
+int metadata_set_parent(struct engine *e, struct slot *s, const char *name, const char *parent,
+			struct err *err)
 {
-	struct snapshot_edit edit = { .parent = to };
-	cleanup(snapshot_xml_free_p) struct snapshot_xml *x = NULL;
+	struct snapshot_edit edit = { .parent = parent };
 	cleanup_free char *xml = NULL;
 	int r = e->hv->ops->snapshot_xml(e->hv, s->uuid, name, &xml, err);
 
-	if (r >= 0)
-		r = snapshot_xml_parse(xml, &x, err);
-	if (r < 0 || !streq(x->parent, from))
-		return r;
 	/* Without saying so the current one stays the current one. */
-	return metadata_redefine(e, s, xml, &edit, false, err);
+	return r < 0 ? r : metadata_redefine(e, s, xml, &edit, false, err);
 }
 
 int metadata_adopt(struct engine *e, struct slot *s, const char *from, const char *to,
 		   struct err *err)
 {
-	cleanup(snapshot_names_clear) struct snapshot_names names = { 0 };
-	int r = snapshot_names_read(e, s, &names, err);
+	cleanup(snapshot_names_clear) struct snapshot_names children = { 0 };
+	int r = snapshot_children_read(e, s, from, &children, err);
 
-	for (size_t i = 0; i < names.n && r >= 0; i++)
-		r = adopt_one(e, s, names.at[i], from, to, err);
+	if (r == -ENOENT)
+		r = 0; /* it is not there, or not any more: nobody hangs under it */
+	for (size_t i = 0; i < children.n && r >= 0; i++)
+		r = metadata_set_parent(e, s, children.at[i], to, err);
 	return r;
 }

@@ -15,12 +15,19 @@ struct snapshot_names {
 
 int snapshot_names_read(struct engine *e, struct slot *s, struct snapshot_names *ret,
 			struct err *err);
+/* Those whose parent is `name`; `current` is not filled in. */
+int snapshot_children_read(struct engine *e, struct slot *s, const char *name,
+			   struct snapshot_names *ret, struct err *err);
 void snapshot_names_clear(struct snapshot_names *names);
 bool snapshot_names_have(const struct snapshot_names *names, const char *name);
 
 /* Redefines a snapshot as `xml` with the edit; `current` as in hv.h. */
 int metadata_redefine(struct engine *e, struct slot *s, const char *xml,
 		      const struct snapshot_edit *edit, bool current, struct err *err);
+
+/* Hangs a snapshot under another one; "" makes it a root. */
+int metadata_set_parent(struct engine *e, struct slot *s, const char *name, const char *parent,
+			struct err *err);
 
 /* Hangs the children of `from` under `to`; "" makes them roots. */
 int metadata_adopt(struct engine *e, struct slot *s, const char *from, const char *to,

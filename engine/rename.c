@@ -115,7 +115,7 @@ static int rename_snapshot(struct engine *e, struct slot *s, const struct snapsh
 		look(e, s, LOOK_ALL, NULL);
 		return r;
 	}
-	return look(e, s, LOOK_ALL, err);
+	return look(e, s, LOOK_NEW, err);
 }
 
 int task_rename(struct engine *e, struct slot *s, struct task *t, struct err *err)

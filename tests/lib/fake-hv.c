@@ -251,6 +251,40 @@ static int fake_snapshot_xml(struct hv *hv, const char *uuid, const char *name, 
 	return 0;
 }
 
+/* The parent that a snapshot's XML names, NULL if none. The caller frees it. */
+static char *parent_of(struct fake *f, const char *uuid, const char *name)
+{
+	cleanup_free char *path = snapshot_path(f, uuid, name), *xml = read_file(path);
+	const char *begin = xml ? strstr(xml, "<parent>") : NULL;
+	const char *from = begin ? strstr(begin, "<name>") : NULL;
+
+	return from ? xasprintf("%.*s", (int)strcspn(from + 6, "<"), from + 6) : NULL;
+}
+
+static int fake_snapshot_children(struct hv *hv, const char *uuid, const char *name,
+				  char ***ret_names, size_t *ret_n, struct err *err)
+{
+	struct fake *f = (struct fake *)hv;
+	cleanup_free char *current = NULL, *itself = NULL;
+	char **names = NULL;
+	size_t n = 0, count = 0;
+	int r = fake_snapshot_xml(hv, uuid, name, &itself, err);
+
+	if (r >= 0)
+		r = fake_snapshots(hv, uuid, &names, &n, &current, err);
+	for (size_t i = 0; i < n && r >= 0; i++) {
+		cleanup_free char *parent = parent_of(f, uuid, names[i]);
+
+		if (streq(parent, name))
+			names[count++] = names[i];
+		else
+			free(names[i]);
+	}
+	*ret_names = names;
+	*ret_n = count;
+	return r;
+}
+
 /* A document's root element without what stands before it. */
 static const char *element(const char *xml)
 {
@@ -420,6 +454,7 @@ static const struct hv_ops fake_ops = {
 	.start = fake_start,
 	.destroy = fake_destroy,
 	.snapshots = fake_snapshots,
+	.snapshot_children = fake_snapshot_children,
 	.snapshot_xml = fake_snapshot_xml,
 	.snapshot_create = fake_snapshot_create,
 	.snapshot_redefine = fake_snapshot_redefine,
