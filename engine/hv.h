@@ -2,7 +2,7 @@
 /*
  * The hypervisor, as the engine sees it: the few verbs of libvirt that it
  * needs, behind a table, so that tests can put a fake with faults in its
- * place. hv-libvirt.c is the only file that includes libvirt's headers.
+ * place. hv-libvirt*.c are the only files that include libvirt's headers.
  *
  * XML goes through here as text; reading and writing it is domain-xml's.
  * Domains are named by their UUID, as text of 36 characters.

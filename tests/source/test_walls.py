@@ -12,7 +12,7 @@ MAY_INCLUDE = {"common": {"common"}, "engine": {"common", "engine"}, "fs": {"com
                "mount": {"common", "engine", "fs", "mount"}}
 
 # What each library's headers begin with, and the only files that may include them.
-LIBRARIES = {r"libvirt/": r"engine/hv-libvirt\.c", r"sqlite3": r"engine/registry.*",
+LIBRARIES = {r"libvirt/": r"engine/hv-libvirt.*", r"sqlite3": r"engine/registry.*",
              r"fuse": r"fs/.*", r"libxml/": r"engine/.*-?xml(-tree)?\.[ch]",
              r"systemd/": r"mount/.*", r"json-c/": r"(engine/(plan|qemu-img|chain)|fs/info)\.c"}
 
