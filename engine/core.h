@@ -134,6 +134,7 @@ struct vm *slot_view(struct engine *e, struct slot *s);
 /* Publishes `vm` (takes it over; NULL: the domain is gone) and tells the observer. */
 void slot_publish(struct engine *e, struct slot *s, struct vm *vm);
 void slots_free(struct engine *e);
+void snapshot_clear(struct snapshot *s);
 /* -ENOENT with a sentence if there is no such snapshot in `vm`. */
 int need_snapshot(const struct vm *vm, uint32_t id, const struct snapshot **ret, struct err *err);
 

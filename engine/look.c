@@ -44,19 +44,6 @@ struct view {
 	struct vm *vm;
 };
 
-static void snapshot_clear(struct snapshot *s)
-{
-	for (size_t d = 0; d < s->n_disks; d++) {
-		free(s->disks[d].target);
-		free(s->disks[d].path);
-		free(s->disks[d].format);
-	}
-	free(s->disks);
-	free(s->name);
-	free(s->description);
-	memset(s, 0, sizeof(*s));
-}
-
 static void view_clear(struct view *v)
 {
 	for (size_t i = 0; i < v->sights.n; i++) {

@@ -14,20 +14,22 @@
 
 /* ---- references ---- */
 
+void snapshot_clear(struct snapshot *s)
+{
+	for (size_t d = 0; d < s->n_disks; d++) {
+		free(s->disks[d].target);
+		free(s->disks[d].path);
+		free(s->disks[d].format);
+	}
+	free(s->disks);
+	free(s->name);
+	free(s->description);
+}
+
 static void vm_free(struct vm *vm)
 {
-	for (size_t i = 0; i < vm->n_snapshots; i++) {
-		struct snapshot *s = &vm->snapshots[i];
-
-		for (size_t d = 0; d < s->n_disks; d++) {
-			free(s->disks[d].target);
-			free(s->disks[d].path);
-			free(s->disks[d].format);
-		}
-		free(s->disks);
-		free(s->name);
-		free(s->description);
-	}
+	for (size_t i = 0; i < vm->n_snapshots; i++)
+		snapshot_clear(&vm->snapshots[i]);
 	free(vm->snapshots);
 	free(vm->name);
 	free(vm);
