@@ -22,6 +22,8 @@
 
 #include <errno.h>
 
+#define LAST_NSEC 999999999 /* of a second */
+
 DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
 DEFINE_CLEANUP(struct snapshot_xml, snapshot_xml_free);
 
@@ -55,14 +57,17 @@ static int step_snapshot(struct op *op, struct err *err)
 	return r;
 }
 
-/* libvirt's moment has whole seconds; ours, taken right after, knows more. */
+/* libvirt's moment has whole seconds; ours, taken right after, knows more. If the
+ * second is over by then, it was near its end: later than all others of it. */
 static struct timespec moment(int64_t libvirt_seconds)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	if (now.tv_sec != libvirt_seconds)
-		now = (struct timespec){ .tv_sec = libvirt_seconds };
+	if (now.tv_sec > libvirt_seconds)
+		now = (struct timespec){ libvirt_seconds, LAST_NSEC };
+	else if (now.tv_sec < libvirt_seconds)
+		now = (struct timespec){ libvirt_seconds, 0 };
 	return now;
 }
 

@@ -82,13 +82,24 @@ static const struct registry_snapshot *row_of(const struct view *v, const char *
 	return NULL;
 }
 
+/* Of one that others made only the second is known; it is later than its parent. */
+static struct timespec moment(const struct view *v, const struct snapshot_xml *x)
+{
+	const struct registry_snapshot *parent = x->parent ? row_of(v, x->parent) : NULL;
+	struct timespec t = { .tv_sec = x->created };
+
+	if (parent && parent->created.tv_sec == t.tv_sec)
+		t.tv_nsec = parent->created.tv_nsec;
+	return t;
+}
+
 /* Finds or makes the registry's row, and takes what it alone knows. */
 static int match_row(struct view *v, const struct snapshot_xml *x, const char *xml,
 		     struct snapshot *s, struct err *err)
 {
 	const struct registry_snapshot *row = row_of(v, x->name);
 	struct registry_snapshot fresh = { .name = x->name, .xml = (char *)xml,
-					   .created = { .tv_sec = x->created } };
+					   .created = moment(v, x) };
 	int r;
 
 	if (row && row->created.tv_sec == x->created) {
