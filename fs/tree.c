@@ -214,8 +214,9 @@ static const struct row rows[] = {
 
 	{ KIND_DISK_RAW, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
 	  .mode = READ_ONLY, .time = TIME_SNAPSHOT, .lasting = true },
+	/* Not lasting: a merge gives its disks other files. */
 	{ KIND_DOMAIN_XML, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "domain.xml",
-	  .mode = READ_ONLY, .time = TIME_SNAPSHOT, .lasting = true, .show = show_domain_xml },
+	  .mode = READ_ONLY, .time = TIME_VM, .show = show_domain_xml },
 	{ KIND_INFO_JSON, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "info.json", .mode = READ_ONLY,
 	  .time = TIME_VM, .show = show_info_json },
 	{ KIND_PARENT, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_LINK, "parent", .mode = LINK,

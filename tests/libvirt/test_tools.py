@@ -137,6 +137,19 @@ def test_df_and_mount_say_something_of_use(s1, mount):
     assert "fuse.kwsfs" in found and "nosuid" in found and "nodev" in found
 
 
+def test_definition_follows_a_merge(s1, tree, vm, folder):
+    """The layer of a deleted snapshot goes; who copies the definition then copies all of it."""
+    tree.mkdir("s2")
+    before = (tree / "s2" / "domain.xml").read_text()
+    tree.rmdir("s1")
+    tree.sync()
+    run("rsync", "-a", f"{tree.path}/s2/", folder / "copy")
+    text = (folder / "copy" / "domain.xml").read_text()
+    assert text != before and text.endswith("</domain>\n")
+    for layer in vm.snapshot_layers()["s2"].values():
+        assert layer in text
+
+
 def test_file_and_stat_on_a_link(s1, tree, folder):
     """The links work as links: cp -L and cd go through them."""
     run("cp", "-rL", tree / "latest", folder / "through")
