@@ -22,15 +22,6 @@
 int image_open(const char *path, const char *format, struct image **ret, struct err *err);
 void image_close(struct image *image); /* NULL is allowed */
 
-/* The backing file of one layer as an absolute path, and the format that the
- * layer names for it (NULL if it does not); *ret_path is NULL if it has none.
- * The caller frees both. Fails for no feature of the image. */
-int layer_backing(const char *path, const char *format, char **ret_path, char **ret_format,
-		  struct err *err);
-
-/* The size of the disk that the layer is an image of, bytes. */
-int layer_virtual_size(const char *path, const char *format, uint64_t *ret, struct err *err);
-
 /* How many bytes of the image are data. Walks the whole map once. */
 int image_allocated(struct image *image, uint64_t *ret, struct err *err);
 

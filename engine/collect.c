@@ -16,7 +16,7 @@
  * whole has failed then, and is tried again at the next event of the VM, at
  * the next operation on it, and at start-up.
  */
-#include "engine/chain.h"
+#include "engine/backing.h"
 #include "engine/layers.h"
 #include "engine/merge.h"
 #include "engine/op.h"

@@ -16,7 +16,7 @@
  * had not returned, so the snapshot is one that never was.
  */
 #include "engine/domain-xml.h"
-#include "engine/chain.h"
+#include "engine/backing.h"
 #include "engine/op.h"
 #include "engine/overlay.h"
 

@@ -221,7 +221,8 @@ struct extent {
 	uint64_t length; /* bytes, never 0 */
 	enum extent_kind kind;
 	unsigned layer;  /* EXTENT_DATA: 0 is the top of the chain */
-	uint64_t offset; /* EXTENT_DATA: where in that layer's file, bytes */
+	bool compressed; /* EXTENT_DATA */
+	uint64_t offset; /* EXTENT_DATA: where in that layer's data, bytes, unless compressed */
 };
 
 /* Opens the image of disk number `disk` of a snapshot. The snapshot cannot be

@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/mem.h"
+#include "engine/backing.h"
 #include "engine/chain.h"
 #include "engine/files.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "engine/layers.h"
 
+#include "engine/backing.h"
 #include "engine/chain.h"
 #include "engine/domain-xml.h"
 #include "engine/qcow2.h"

@@ -32,12 +32,14 @@ enum {
 	EXT_END = 0,
 	EXT_BACKING_FORMAT = 0xe2792acau,
 	EXT_FEATURE_NAMES = 0x6803f857u,
+	EXT_DATA_FILE = 0x44415441u,
 };
 
 #define SECTOR 512
 #define BACKING_NAME_MAX 1023
 #define L1_BYTES_MAX (32u << 20) /* as QEMU has it */
 #define HEADER_BYTES_MAX 65536   /* header, extensions, backing file name: all that we look at */
+#define HEADER_BYTES_MOST 4096   /* ... of most images */
 
 static uint32_t be32_at(const uint8_t *p, size_t at)
 {
@@ -61,6 +63,7 @@ void qcow2_header_free(struct qcow2_header *h)
 		return;
 	free(h->backing_file);
 	free(h->backing_format);
+	free(h->data_file);
 	free(h->unknown_feature);
 	free(h);
 }
@@ -91,8 +94,9 @@ static void note_feature_name(struct qcow2_header *h, const uint8_t *table, size
 	}
 }
 
+/* -EAGAIN, without a message, where more of the file is needed to tell. */
 static int parse_extensions(struct qcow2_header *h, const uint8_t *buf, size_t at, size_t end,
-			    const char *name, struct err *err)
+			    bool whole, const char *name, struct err *err)
 {
 	while (at + 8 <= end) {
 		uint32_t type = be32_at(buf, at), length = be32_at(buf, at + 4);
@@ -100,21 +104,28 @@ static int parse_extensions(struct qcow2_header *h, const uint8_t *buf, size_t a
 		at += 8;
 		if (type == EXT_END)
 			return 0;
+		if (length > end - at && !whole)
+			return -EAGAIN;
 		if (length > end - at)
 			return err_set(err, EINVAL, "%s: a header extension is longer than the "
 				       "header", name);
 		if (type == EXT_BACKING_FORMAT) {
 			free(h->backing_format);
 			h->backing_format = text_at(buf, at, length);
+		} else if (type == EXT_DATA_FILE) {
+			free(h->data_file);
+			h->data_file = text_at(buf, at, length);
 		} else if (type == EXT_FEATURE_NAMES) {
 			note_feature_name(h, buf + at, length);
 		}
 		at += (length + 7) & ~7u;
 	}
-	return 0;
+	return whole ? 0 : -EAGAIN;
 }
 
 /* ---- the header ---- */
+
+#define EXTENDED_CLUSTER_BITS_MIN 14
 
 static int check_sizes(const struct qcow2_header *h, const char *name, struct err *err)
 {
@@ -123,6 +134,11 @@ static int check_sizes(const struct qcow2_header *h, const char *name, struct er
 
 	if (h->size > INT64_MAX - cluster)
 		return err_set(err, EINVAL, "%s: its size is beyond what a file can have", name);
+	if ((h->incompatible & QCOW2_EXTENDED_L2) && h->cluster_bits < EXTENDED_CLUSTER_BITS_MIN)
+		return err_set(err, EINVAL, "%s: its clusters are too small to have sub-clusters",
+			       name);
+	if ((h->compression != QCOW2_ZLIB) != !!(h->incompatible & QCOW2_COMPRESSION))
+		return err_set(err, EINVAL, "%s: the header contradicts itself", name);
 	if ((uint64_t)h->l1_entries * 8 > L1_BYTES_MAX)
 		return err_set(err, EINVAL, "%s: its L1 table is larger than QEMU allows", name);
 	if (h->l1_entries < (h->size + cluster * per_table - 1) / (cluster * per_table))
@@ -172,8 +188,9 @@ static int parse_fields(struct qcow2_header *h, const uint8_t *buf, size_t size,
 	return check_sizes(h, name, err);
 }
 
-static int parse(struct qcow2_header *h, const uint8_t *buf, size_t size, const char *name,
-		 struct err *err)
+/* `buf` is `size` bytes of the header, all of it if `whole`. */
+static int parse(struct qcow2_header *h, const uint8_t *buf, size_t size, bool whole,
+		 const char *name, struct err *err)
 {
 	size_t length, end;
 	uint64_t backing;
@@ -187,14 +204,18 @@ static int parse(struct qcow2_header *h, const uint8_t *buf, size_t size, const 
 	backing_size = be32_at(buf, AT_BACKING_SIZE);
 	end = size;
 	if (backing) {
-		if (backing_size > BACKING_NAME_MAX || backing > size ||
-		    backing_size > size - backing)
+		bool outside = backing > size || backing_size > size - backing;
+
+		if (outside && !whole)
+			return -EAGAIN;
+		if (backing_size > BACKING_NAME_MAX || outside)
 			return err_set(err, EINVAL, "%s: the backing file's name does not lie in "
 				       "the header", name);
 		h->backing_file = text_at(buf, backing, backing_size);
 		end = backing;
+		whole = true; /* the extensions end before the name */
 	}
-	return parse_extensions(h, buf, length, end, name, err);
+	return parse_extensions(h, buf, length, end, whole, name, err);
 }
 
 int qcow2_header_judge(const struct qcow2_header *h, const char *name, struct err *err)
@@ -203,12 +224,8 @@ int qcow2_header_judge(const struct qcow2_header *h, const char *name, struct er
 
 	if (h->encryption)
 		what = "encryption";
-	else if (h->incompatible & QCOW2_DATA_FILE)
-		what = "an external data file";
-	else if (h->incompatible & QCOW2_EXTENDED_L2)
-		what = "extended L2 entries";
-	else if (h->compression != 0)
-		what = "a compression other than zlib";
+	else if (h->compression != QCOW2_ZLIB && h->compression != QCOW2_ZSTD)
+		what = "a compression other than zlib and zstd";
 	else if (h->incompatible & ~QCOW2_INCOMPATIBLE_KNOWN)
 		what = h->unknown_feature ?: "a feature that is not known here";
 	if (!what)
@@ -216,7 +233,7 @@ int qcow2_header_judge(const struct qcow2_header *h, const char *name, struct er
 	return err_set(err, EOPNOTSUPP, "%s uses %s, which cannot be read", name, what);
 }
 
-/* How much of the file is header: its first cluster. */
+/* How much of what was read is header: at most the first cluster. */
 static size_t header_bytes(const uint8_t *buf, size_t size)
 {
 	uint32_t bits = size >= V2_LENGTH ? be32_at(buf, AT_CLUSTER_BITS) : 0;
@@ -225,16 +242,12 @@ static size_t header_bytes(const uint8_t *buf, size_t size)
 	return size < cluster ? size : cluster;
 }
 
-static int read_stable(int fd, uint8_t *buf, size_t *ret_size, const char *name, struct err *err)
+static int read_stable(int fd, uint8_t *buf, uint8_t *again, size_t size, size_t *ret_size,
+		       const char *name, struct err *err)
 {
-	cleanup_free uint8_t *again = malloc(HEADER_BYTES_MAX);
-	ssize_t n, m;
-
-	if (!again)
-		return err_set(err, ENOMEM, "%s: out of memory", name);
 	for (int tries = 0; tries < 100; tries++) {
-		n = pread(fd, buf, HEADER_BYTES_MAX, 0);
-		m = pread(fd, again, HEADER_BYTES_MAX, 0);
+		ssize_t n = pread(fd, buf, size, 0), m = pread(fd, again, size, 0);
+
 		if (n < 0 || m < 0)
 			return err_sys(err, errno, "cannot read %s", name);
 		*ret_size = header_bytes(buf, n);
@@ -244,24 +257,33 @@ static int read_stable(int fd, uint8_t *buf, size_t *ret_size, const char *name,
 	return err_set(err, EIO, "%s: its header does not stand still", name);
 }
 
-int qcow2_header_read(int fd, const char *name, struct qcow2_header **ret, struct err *err)
+/* Reads and parses `size` bytes. -EAGAIN if that was not enough. */
+static int try_read(int fd, const char *name, size_t size, struct qcow2_header **ret,
+		    struct err *err)
 {
-	cleanup_free uint8_t *buf = malloc(HEADER_BYTES_MAX);
+	cleanup_free uint8_t *buf = malloc(size), *again = malloc(size);
 	struct qcow2_header *h;
-	size_t size = 0;
+	size_t got = 0;
 	int r;
 
-	if (!buf)
+	if (!buf || !again)
 		return err_set(err, ENOMEM, "%s: out of memory", name);
-	r = read_stable(fd, buf, &size, name, err);
+	r = read_stable(fd, buf, again, size, &got, name, err);
 	if (r < 0)
 		return r;
 	h = xnew(struct qcow2_header);
-	r = parse(h, buf, size, name, err);
+	r = parse(h, buf, got, got < size || size == HEADER_BYTES_MAX, name, err);
 	if (r < 0) {
 		qcow2_header_free(h);
 		return r;
 	}
 	*ret = h;
 	return 0;
+}
+
+int qcow2_header_read(int fd, const char *name, struct qcow2_header **ret, struct err *err)
+{
+	int r = try_read(fd, name, HEADER_BYTES_MOST, ret, err);
+
+	return r == -EAGAIN ? try_read(fd, name, HEADER_BYTES_MAX, ret, err) : r;
 }

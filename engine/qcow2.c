@@ -2,103 +2,45 @@
 /*
  * The map of one qcow2 file: from an offset in the image to one in the file.
  *
- * The L1 table is read at open. L2 tables are read when they are asked for,
- * into a small direct-mapped cache; a table is read outside the lock and put
- * in afterwards, so two readers may read the same one, and neither waits.
+ * Nothing of the tables is kept here: of L1 and L2 only the entries of the range
+ * that was asked for are read, with pread, and whoever asks keeps the answer
+ * (slices.c). So memory does not grow with the image, a table that another
+ * process cuts off is an error and no SIGBUS, and no entry can be out of date.
  *
  * Below a layer that shadows it, QEMU may write clusters into this file while
- * we read (docs/THREADS.md). What such a commit changes in our tables are the
- * entries of clusters that the layer above holds, which nobody asks us for; so
- * what was read once stays good. An L1 entry that was 0 and has a table by now
- * says of all others what 0 said.
- *
- * Data clusters are given where they lie. One that begins behind the end of
- * the file cannot be: EIO. One that goes over the end can: QEMU writes the last
- * cluster only as far as there is something in it; the rest is zero.
+ * we read (docs/THREADS.md). What such a commit changes in these tables are the
+ * entries of clusters that the layer above holds; of the others, what was read
+ * once stays good.
  */
 #include "engine/qcow2.h"
 
-#include "common/cleanup.h"
 #include "common/mem.h"
 
 #include <endian.h>
 #include <errno.h>
-#include <pthread.h>
-#include <sys/stat.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #define OFFSET_MASK 0x00fffffffffffe00ULL
+#define L2_COPIED (1ULL << 63)
 #define L2_COMPRESSED (1ULL << 62)
 #define L2_ZERO (1ULL << 0)
-#define CACHE_BYTES (4u << 20)
-
-struct table {
-	uint32_t index; /* in L1 */
-	int refs;
-	uint64_t entries[];
-};
+#define SUBCLUSTERS 32
+#define BATCH 512 /* entries that are read at a time */
 
 struct qcow2 {
 	struct qcow2_header *header;
 	char *name;
 	int fd;
-	uint64_t cluster;  /* bytes */
-	unsigned l2_bits;  /* log2 of the entries of a table */
-	uint64_t *l1;
-
-	pthread_mutex_t lock; /* of the cache; not held while reading */
-	struct table **cache;
-	uint32_t cache_slots;
+	uint64_t cluster; /* bytes */
+	bool extended;
+	bool data_elsewhere;  /* in an external data file */
+	unsigned entry_words; /* of 64 bits, of an L2 entry */
+	unsigned l2_bits;     /* log2 of the entries of a table */
 };
 
-static void table_unref(struct table *t)
-{
-	if (t && __atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL) == 0)
-		free(t);
-}
-
-DEFINE_CLEANUP(struct table, table_unref);
-
-static int read_exactly(const struct qcow2 *q, void *buf, size_t size, uint64_t at, struct err *err)
-{
-	for (size_t done = 0; done < size;) {
-		ssize_t n = pread(q->fd, (char *)buf + done, size - done, at + done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(err, EIO, "cannot read a table of %s", q->name);
-		if (n == 0)
-			return err_set(err, EIO, "%s is cut off: a table of it is missing", q->name);
-		done += n;
-	}
-	return 0;
-}
-
 /* ---- open ---- */
-
-static int read_l1(struct qcow2 *q, struct err *err)
-{
-	size_t n = q->header->l1_entries;
-
-	q->l1 = calloc(n ? n : 1, sizeof(*q->l1));
-	if (!q->l1)
-		return err_set(err, ENOMEM, "%s: no memory for its L1 table", q->name);
-	if (read_exactly(q, q->l1, n * sizeof(*q->l1), q->header->l1_offset, err) < 0)
-		return -EIO;
-	for (size_t i = 0; i < n; i++)
-		q->l1[i] = be64toh(q->l1[i]);
-	return 0;
-}
-
-static void set_up_cache(struct qcow2 *q)
-{
-	uint32_t slots = CACHE_BYTES / q->cluster;
-
-	q->cache_slots = slots < q->header->l1_entries ? slots : q->header->l1_entries;
-	if (q->cache_slots == 0)
-		q->cache_slots = 1;
-	q->cache = xcalloc(q->cache_slots, sizeof(*q->cache));
-}
 
 int qcow2_open(int fd, const char *name, struct qcow2 **ret, struct err *err)
 {
@@ -107,20 +49,18 @@ int qcow2_open(int fd, const char *name, struct qcow2 **ret, struct err *err)
 
 	q->fd = fd;
 	q->name = xstrdup(name);
-	pthread_mutex_init(&q->lock, NULL);
 	r = qcow2_header_read(fd, name, &q->header, err);
 	if (r >= 0)
 		r = qcow2_header_judge(q->header, name, err);
-	if (r >= 0) {
-		q->cluster = 1ULL << q->header->cluster_bits;
-		q->l2_bits = q->header->cluster_bits - 3;
-		set_up_cache(q);
-		r = read_l1(q, err);
-	}
 	if (r < 0) {
 		qcow2_close(q);
 		return r;
 	}
+	q->cluster = 1ULL << q->header->cluster_bits;
+	q->extended = q->header->incompatible & QCOW2_EXTENDED_L2;
+	q->data_elsewhere = q->header->incompatible & QCOW2_DATA_FILE;
+	q->entry_words = q->extended ? 2 : 1;
+	q->l2_bits = q->header->cluster_bits - (q->extended ? 4 : 3);
 	*ret = q;
 	return 0;
 }
@@ -129,12 +69,7 @@ void qcow2_close(struct qcow2 *q)
 {
 	if (!q)
 		return;
-	for (uint32_t i = 0; i < q->cache_slots; i++)
-		table_unref(q->cache[i]);
-	free(q->cache);
-	free(q->l1);
 	qcow2_header_free(q->header);
-	pthread_mutex_destroy(&q->lock);
 	close(q->fd);
 	free(q->name);
 	free(q);
@@ -150,144 +85,224 @@ int qcow2_fd(const struct qcow2 *q)
 	return q->fd;
 }
 
+uint64_t qcow2_cluster_size(const struct qcow2 *q)
+{
+	return q->cluster;
+}
+
 /* ---- tables ---- */
 
-static struct table *cache_find(struct qcow2 *q, uint32_t index)
+/* Reads words of a table; false if they are not there. */
+static bool read_words(const struct qcow2 *q, uint64_t at, uint64_t *words, size_t n)
 {
-	struct table *t;
-	LOCK_SCOPE(&q->lock);
+	size_t size = n * sizeof(*words);
 
-	t = q->cache[index % q->cache_slots];
-	if (!t || t->index != index)
-		return NULL;
-	__atomic_add_fetch(&t->refs, 1, __ATOMIC_RELAXED);
-	return t;
-}
+	for (size_t done = 0; done < size;) {
+		ssize_t got = pread(q->fd, (char *)words + done, size - done, at + done);
 
-static void cache_put(struct qcow2 *q, struct table *t)
-{
-	struct table *old;
-
-	__atomic_add_fetch(&t->refs, 1, __ATOMIC_RELAXED);
-	pthread_mutex_lock(&q->lock);
-	old = q->cache[t->index % q->cache_slots];
-	q->cache[t->index % q->cache_slots] = t;
-	pthread_mutex_unlock(&q->lock);
-	table_unref(old);
-}
-
-/* The caller unrefs *ret. */
-static int get_table(struct qcow2 *q, uint32_t index, struct table **ret, struct err *err)
-{
-	uint64_t at = q->l1[index] & OFFSET_MASK;
-	size_t n = (size_t)1 << q->l2_bits;
-	struct table *t = cache_find(q, index);
-	int r;
-
-	if (t) {
-		*ret = t;
-		return 0;
-	}
-	if (at % q->cluster)
-		return err_set(err, EIO, "%s is damaged: an L2 table is not on a cluster", q->name);
-	t = malloc(sizeof(*t) + n * sizeof(t->entries[0]));
-	if (!t)
-		return err_set(err, ENOMEM, "%s: no memory for an L2 table", q->name);
-	t->index = index;
-	t->refs = 1;
-	r = read_exactly(q, t->entries, n * sizeof(t->entries[0]), at, err);
-	if (r < 0) {
-		free(t);
-		return r;
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return false;
+		done += got;
 	}
 	for (size_t i = 0; i < n; i++)
-		t->entries[i] = be64toh(t->entries[i]);
-	cache_put(q, t);
-	*ret = t;
-	return 0;
+		words[i] = be64toh(words[i]);
+	return true;
 }
 
 /* ---- the map ---- */
 
-/* The one place where an entry is understood. */
-static int decode(const struct qcow2 *q, uint64_t entry, enum qcow2_kind *ret_kind,
-		  uint64_t *ret_host, struct err *err)
+/* Joins what is alike before it is told. */
+struct walk {
+	const struct qcow2 *q;
+	qcow2_run_fn *fn;
+	void *opaque;
+	struct qcow2_run last;
+};
+
+static void tell(struct walk *w)
 {
+	if (w->last.length)
+		w->fn(w->opaque, &w->last);
+	w->last.length = 0;
+}
+
+static bool goes_on(const struct qcow2_run *last, const struct qcow2_run *next)
+{
+	if (!last->length || last->kind != next->kind || last->kind == QCOW2_COMPRESSED)
+		return false;
+	return last->kind != QCOW2_DATA || last->host + last->length == next->host;
+}
+
+static void add(struct walk *w, struct qcow2_run run)
+{
+	if (goes_on(&w->last, &run)) {
+		w->last.length += run.length;
+		return;
+	}
+	tell(w);
+	w->last = run;
+}
+
+static void add_damage(struct walk *w, uint64_t from, uint64_t to, const char *what)
+{
+	add(w, (struct qcow2_run){ from, to - from, QCOW2_DAMAGED, 0, what });
+}
+
+static void add_data(struct walk *w, uint64_t from, uint64_t to, uint64_t entry)
+{
+	uint64_t within = from & (w->q->cluster - 1);
+
+	add(w, (struct qcow2_run){ from, to - from, QCOW2_DATA, (entry & OFFSET_MASK) + within });
+}
+
+/* One cluster, or [from, to) of it, with sub-clusters: the low half of the bitmap
+ * says which are allocated, the high half which read as zeroes. */
+static void add_subclusters(struct walk *w, uint64_t from, uint64_t to, uint64_t entry,
+			    uint64_t bitmap, bool allocated)
+{
+	uint64_t size = w->q->cluster / SUBCLUSTERS;
+	uint32_t data = (uint32_t)bitmap, zero = bitmap >> 32;
+
+	if (!allocated && data) {
+		add_damage(w, from, to, "sub-clusters of a cluster that is not there");
+		return;
+	}
+	while (from < to) {
+		unsigned i = (from & (w->q->cluster - 1)) / size;
+		uint64_t end = (from & ~(size - 1)) + size;
+		uint32_t bit = UINT32_C(1) << i;
+
+		if (end > to)
+			end = to;
+		if (data & zero & bit)
+			add_damage(w, from, end, "a sub-cluster that is both data and zero");
+		else if (zero & bit)
+			add(w, (struct qcow2_run){ from, end - from, QCOW2_ZERO });
+		else if (data & bit)
+			add_data(w, from, end, entry);
+		else
+			add(w, (struct qcow2_run){ from, end - from, QCOW2_UNALLOCATED });
+		from = end;
+	}
+}
+
+static void add_compressed(struct walk *w, uint64_t from, uint64_t to, uint64_t entry,
+			   uint64_t bitmap)
+{
+	if (w->q->data_elsewhere)
+		add_damage(w, from, to, "a compressed cluster beside an external data file");
+	else if (bitmap)
+		add_damage(w, from, to, "a compressed cluster with sub-clusters");
+	else
+		add(w, (struct qcow2_run){ from, to - from, QCOW2_COMPRESSED, entry });
+}
+
+/* The one place where an entry is understood: of one cluster, or [from, to) of it. */
+static void add_cluster(struct walk *w, uint64_t from, uint64_t to, uint64_t entry, uint64_t bitmap)
+{
+	const struct qcow2 *q = w->q;
 	uint64_t host = entry & OFFSET_MASK;
+	/* In an external data file a cluster may lie at 0. */
+	bool allocated = host || (q->data_elsewhere && (entry & L2_COPIED));
 
 	if (entry & L2_COMPRESSED)
-		return err_set(err, EOPNOTSUPP, "%s has compressed clusters, which cannot be read",
-			       q->name);
-	if (entry & L2_ZERO) {
-		if (q->header->version < 3)
-			return err_set(err, EIO, "%s is damaged: a zero cluster in version 2",
-				       q->name);
-		*ret_kind = QCOW2_ZERO;
-		return 0;
-	}
-	if (host == 0) {
-		*ret_kind = QCOW2_UNALLOCATED;
-		return 0;
-	}
-	if (host % q->cluster)
-		return err_set(err, EIO, "%s is damaged: a data cluster is not on a cluster",
-			       q->name);
-	*ret_kind = QCOW2_DATA;
-	*ret_host = host;
-	return 0;
+		add_compressed(w, from, to, entry, bitmap);
+	else if (host % q->cluster)
+		add_damage(w, from, to, "a data cluster that is not on a cluster");
+	else if (q->extended)
+		add_subclusters(w, from, to, entry, bitmap, allocated);
+	else if ((entry & L2_ZERO) && q->header->version < 3)
+		add_damage(w, from, to, "a zero cluster in version 2");
+	else if (entry & L2_ZERO)
+		add(w, (struct qcow2_run){ from, to - from, QCOW2_ZERO });
+	else if (allocated)
+		add_data(w, from, to, entry);
+	else
+		add(w, (struct qcow2_run){ from, to - from, QCOW2_UNALLOCATED });
 }
 
-static uint64_t min(uint64_t a, uint64_t b)
+/* [from, to) lies within what one L2 table at `table` says. */
+static void map_table(struct walk *w, uint64_t table, uint64_t from, uint64_t to)
 {
-	return a < b ? a : b;
+	const struct qcow2 *q = w->q;
+	uint64_t words[BATCH * 2];
+
+	if (table % q->cluster) {
+		add_damage(w, from, to, "an L2 table that is not on a cluster");
+		return;
+	}
+	while (from < to) {
+		uint64_t first = from >> q->header->cluster_bits, mask = (1ULL << q->l2_bits) - 1;
+		uint64_t n = ((to - 1) >> q->header->cluster_bits) - first + 1;
+		size_t width = q->entry_words;
+
+		if (n > BATCH)
+			n = BATCH;
+		if (!read_words(q, table + (first & mask) * width * 8, words, n * width)) {
+			add_damage(w, from, to, "an L2 table that is cut off");
+			return;
+		}
+		for (uint64_t i = 0; i < n && from < to; i++) {
+			uint64_t end = (first + i + 1) << q->header->cluster_bits;
+
+			if (end > to)
+				end = to;
+			add_cluster(w, from, end, words[i * width],
+				    q->extended ? words[i * width + 1] : 0);
+			from = end;
+		}
+	}
 }
 
-/* How far the run goes that begins with cluster `i` of a table. */
-static uint64_t run_length(const struct qcow2 *q, const struct table *t, size_t i,
-			   enum qcow2_kind kind, uint64_t host, uint64_t wanted)
+void qcow2_map(const struct qcow2 *q, uint64_t offset, uint64_t length, qcow2_run_fn *fn,
+	       void *opaque)
 {
-	size_t n = (size_t)1 << q->l2_bits;
-	uint64_t length = q->cluster;
+	struct walk w = { .q = q, .fn = fn, .opaque = opaque };
+	unsigned table_bits = q->l2_bits + q->header->cluster_bits;
+	uint64_t from = offset, to = offset + length, l1[BATCH];
 
-	for (i++; i < n && length < wanted; i++, length += q->cluster) {
-		enum qcow2_kind next;
-		uint64_t at = 0;
+	while (from < to) {
+		uint64_t first = from >> table_bits, n = ((to - 1) >> table_bits) - first + 1;
 
-		if (decode(q, t->entries[i], &next, &at, NULL) < 0 || next != kind)
+		if (n > BATCH)
+			n = BATCH;
+		if (first + n > q->header->l1_entries ||
+		    !read_words(q, q->header->l1_offset + first * 8, l1, n)) {
+			add_damage(&w, from, to, "an L1 table that is cut off");
 			break;
-		if (kind == QCOW2_DATA && at != host + length)
-			break;
+		}
+		for (uint64_t i = 0; i < n; i++) {
+			uint64_t end = (first + i + 1) << table_bits;
+
+			if (end > to)
+				end = to;
+			if (l1[i] & OFFSET_MASK)
+				map_table(&w, l1[i] & OFFSET_MASK, from, end);
+			else
+				add(&w, (struct qcow2_run){ from, end - from, QCOW2_UNALLOCATED });
+			from = end;
+		}
 	}
-	return length;
+	tell(&w);
 }
 
-int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t length, enum qcow2_kind *ret_kind,
-	      uint64_t *ret_length, uint64_t *ret_host_offset, struct err *err)
+uint64_t qcow2_empty_length(const struct qcow2 *q, uint64_t offset)
 {
-	cleanup(table_unref_p) struct table *t = NULL;
-	unsigned bits = q->header->cluster_bits;
-	uint64_t cluster_number = offset >> bits, within = offset & (q->cluster - 1), host = 0, run;
-	uint64_t l1 = cluster_number >> q->l2_bits;
-	size_t l2 = cluster_number & (((uint64_t)1 << q->l2_bits) - 1);
-	enum qcow2_kind kind;
-	int r;
+	unsigned table_bits = q->l2_bits + q->header->cluster_bits;
+	uint64_t first = offset >> table_bits, at = first, l1[BATCH];
 
-	if (l1 >= q->header->l1_entries || (q->l1[l1] & OFFSET_MASK) == 0) {
-		uint64_t next = (l1 + 1) << (q->l2_bits + bits);
+	while (at < q->header->l1_entries) {
+		uint64_t n = q->header->l1_entries - at;
 
-		*ret_kind = QCOW2_UNALLOCATED;
-		*ret_length = l1 >= q->header->l1_entries ? length : min(length, next - offset);
-		return 0;
+		if (n > BATCH)
+			n = BATCH;
+		if (!read_words(q, q->header->l1_offset + at * 8, l1, n))
+			break;
+		for (uint64_t i = 0; i < n; i++, at++)
+			if (l1[i] & OFFSET_MASK)
+				return at == first ? 0 : (at << table_bits) - offset;
 	}
-	r = get_table(q, l1, &t, err);
-	if (r >= 0)
-		r = decode(q, t->entries[l2], &kind, &host, err);
-	if (r < 0)
-		return r;
-	run = run_length(q, t, l2, kind, host, within + length);
-	*ret_kind = kind;
-	*ret_length = min(length, run - within);
-	if (kind == QCOW2_DATA)
-		*ret_host_offset = host + within;
-	return 0;
+	return at == first ? 0 : (at << table_bits) - offset;
 }

@@ -16,7 +16,7 @@
  * undo: it was told to end, by force. Starting it is not part of the journal
  * either: a VM that comes up by itself, hours later, would surprise its admin.
  */
-#include "engine/chain.h"
+#include "engine/backing.h"
 #include "engine/domain-xml.h"
 #include "engine/op.h"
 #include "engine/overlay.h"

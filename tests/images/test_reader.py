@@ -18,23 +18,54 @@ KIB = 1 << 10
 
 
 def make_layer(dice, path, below, below_format, size):
-    version = dice.choice(["0.10", "1.1", "1.1"])
-    options = [f"compat={version}", f"cluster_size={dice.choice([512, 4 * KIB, 64 * KIB, 2048 * KIB])}"]
+    """One qcow2 with whatever QEMU can make: versions, cluster sizes, sub-clusters, both
+    compressions, data in a file of their own, holes and zeroes of each kind."""
+    version = dice.choice(["0.10", "1.1", "1.1", "1.1"])
+    cluster = dice.choice([512, 4 * KIB, 16 * KIB, 64 * KIB, 2048 * KIB])
+    options = [f"compat={version}", f"cluster_size={cluster}"]
+    data_file = False
     if version == "1.1":
-        options += [f"refcount_bits={dice.choice([1, 8, 16, 64])}",
-                    f"lazy_refcounts={dice.choice(['on', 'off'])}"]
-    backing = ["-b", below, "-F", below_format] if below else []
+        data_file = dice.random() < 0.15
+        options += [f"lazy_refcounts={dice.choice(['on', 'off'])}",
+                    f"compression_type={dice.choice(['zlib', 'zstd'])}"]
+        if cluster >= 16 * KIB and dice.random() < 0.5:
+            options += ["extended_l2=on"]
+        if data_file:
+            raw = not below and dice.random() < 0.3
+            options += [f"data_file={path}.data", f"data_file_raw={'on' if raw else 'off'}"]
+        else:
+            options += [f"refcount_bits={dice.choice([1, 8, 16, 64])}"]
+    backing = ["-b", backing_name(dice, path, below, below_format), "-F", below_format] if below else []
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", ",".join(options), *backing, path, size)
-    zeroes = ["write -z", "write -z -u", "discard"] if version == "1.1" else []
-    scribble(dice, path, "qcow2", size, zeroes)
+    verbs = ["write -z", "write -z -u", "discard"] if version == "1.1" else []
+    if not data_file and not below and dice.random() < 0.4:
+        pack(dice, path, options, size)
+    scribble(dice, path, "qcow2", size, verbs)
 
 
-def scribble(dice, path, image_format, size, more_verbs=()):
+def backing_name(dice, path, below, below_format):
+    return dice.choice([
+        below, below, below.name,
+        "json:" + json.dumps({"driver": below_format,
+                              "file": {"driver": "file", "filename": str(below)}}),
+        "json:" + json.dumps({"driver": below_format, "file.filename": str(below)})])
+
+
+def pack(dice, path, options, size):
+    """Makes it anew, compressed; as `qemu-img convert -c` is the only one that does so."""
+    run("qemu-img", "create", "-q", "-f", "raw", f"{path}.raw", size)
+    scribble(dice, f"{path}.raw", "raw", size, packable=True)
+    run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", ",".join(options),
+        f"{path}.raw", path)
+
+
+def scribble(dice, path, image_format, size, more_verbs=(), packable=False):
     commands = []
     for _ in range(dice.randrange(1, 7)):
         verb = dice.choice([f"write -P {dice.randrange(1, 256)}"] * 2 + list(more_verbs))
         offset = dice.randrange(size // 512) * 512
-        length = min(dice.choice([512, 4 * KIB, 65 * KIB, 300 * KIB]), size - offset)
+        longest = 1 << 20 if packable else 300 * KIB
+        length = min(dice.choice([512, 4 * KIB, 65 * KIB, longest]), size - offset)
         commands += ["-c", f"{verb} {offset} {length}"]
     run("qemu-io", "-d", "unmap", "-f", image_format, *commands, path)
 
@@ -43,19 +74,22 @@ def make_chain(dice, folder):
     """A chain of some depth whose layers differ in everything that may differ."""
     below, below_format = None, None
     size = dice.choice([1 << 20, 3 << 20, (1 << 20) + 512 * 7, 64 * KIB])
-    if dice.random() < 0.5:
+    if dice.random() < 0.4:
         below, below_format = folder / "base.raw", "raw"
         run("qemu-img", "create", "-q", "-f", "raw", below, size)
         scribble(dice, below, "raw", size)
-    for number in range(dice.randrange(1, 7)):
+        if dice.random() < 0.3:  # QEMU makes whole sectors of it
+            os.truncate(below, size - 100)
+    for number in range(dice.randrange(1, 9)):
         if dice.random() < 0.3:  # smaller or larger than what it lies on
             size = max(64 * KIB, size + dice.choice([-512 * KIB, 512 * 77, 1 << 20]))
         layer = folder / f"layer{number}.qcow2"
-        name = below.name if below and dice.random() < 0.5 else below  # relative, or not
-        make_layer(dice, layer, name, below_format, size)
+        make_layer(dice, layer, below, below_format, size)
         if dice.random() < 0.2 and try_run("qemu-img", "snapshot", "-c", "internal",
                                            layer).returncode == 0:  # not with 1 bit per refcount
             scribble(dice, layer, "qcow2", size)
+        if dice.random() < 0.1:
+            try_run("qemu-img", "bitmap", "--add", layer, "bitmap")
         below, below_format = layer, "qcow2"
     return below
 
@@ -94,11 +128,12 @@ def test_as_qemu_reads_it(tmp_path, number):
 
 
 REFUSED = {
-    "extended L2": ["-f", "qcow2", "-o", "extended_l2=on", "1M"],
-    "data file": ["-f", "qcow2", "-o", "data_file={folder}/data", "1M"],
     "encryption": ["-f", "qcow2", "--object", "secret,id=s,data=x",
                    "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "1M"],
-    "compression": ["-f", "qcow2", "-o", "compression_type=zstd", "1M"],
+    "encryption ": ["-f", "qcow2", "--object", "secret,id=s,data=x",
+                    "-o", "encrypt.format=aes,encrypt.key-secret=s", "1M"],
+    "not a qcow2": ["-f", "qed", "1M"],
+    "not a qcow2 ": ["-f", "vmdk", "1M"],
 }
 
 
@@ -108,15 +143,40 @@ def test_refused_by_name(tmp_path, reason):
     run("qemu-img", "create", "-q", *options[:-1], tmp_path / "image", options[-1])
     done = try_run(DUMP, tmp_path / "image", "qcow2")
     assert done.returncode == 1 and done.stdout == ""
-    assert reason in done.stderr and str(tmp_path / "image") in done.stderr
+    assert reason.strip() in done.stderr and str(tmp_path / "image") in done.stderr
 
 
-def test_compressed_clusters_are_refused_by_name(tmp_path):
-    run("qemu-img", "create", "-q", "-f", "raw", tmp_path / "raw", "1M")
-    scribble(random.Random(1), tmp_path / "raw", "raw", 1 << 20)
-    run("qemu-img", "convert", "-c", "-O", "qcow2", tmp_path / "raw", tmp_path / "image")
+def set_bytes(path, at, new):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(new)
+
+
+def test_unknown_features_are_refused_by_name(tmp_path):
+    image = tmp_path / "image"
+    run("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
+    set_bytes(image, 72, (1 << 40).to_bytes(8, "big"))
+    done = try_run(DUMP, image, "qcow2")
+    assert done.returncode == 1 and "a feature that is not known" in done.stderr
+    set_bytes(image, 72, (1 << 3).to_bytes(8, "big"))
+    set_bytes(image, 104, b"\7")
+    done = try_run(DUMP, image, "qcow2")
+    assert done.returncode == 1 and "compression" in done.stderr
+
+
+def test_backing_files_that_are_no_files_are_refused(tmp_path):
+    for name in "nbd://localhost/x", 'json:{"driver":"nbd","host":"x","export":"y"}':
+        image = tmp_path / "image"
+        run("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", name, image, "1M")
+        done = try_run(DUMP, image, "qcow2")
+        assert done.returncode == 1 and "not named by a path" in done.stderr, (name, done.stderr)
+
+
+def test_a_data_file_is_found_by_its_path_only(tmp_path):
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data", "image", "1M",
+        cwd=tmp_path)
     done = try_run(DUMP, tmp_path / "image", "qcow2")
-    assert done.returncode == 1 and "compressed clusters" in done.stderr
+    assert done.returncode == 1 and "absolute path" in done.stderr
 
 
 def test_formats_are_not_guessed(tmp_path):
@@ -151,3 +211,30 @@ def test_a_layer_that_is_cut_off(tmp_path, keep):
     assert done.returncode == 1 and "cut off" in done.stderr
     read = (tmp_path / "out").read_bytes()
     assert read == b"\5" * len(read) and len(read) > 0
+
+
+def test_damage_is_where_it_is(tmp_path):
+    """One bad entry in a table, one packed cluster that does not unpack: EIO there, and the rest
+    reads as it should."""
+    run("qemu-img", "create", "-q", "-f", "raw", tmp_path / "raw", "1M")
+    run("qemu-io", "-f", "raw", *(word for n in range(16) for word in
+                                  ("-c", f"write -P {n + 1} {n * 64}k 64k")), tmp_path / "raw")
+    content = (tmp_path / "raw").read_bytes()
+    for kind in "packed", "plain":
+        image = tmp_path / kind
+        run("qemu-img", "convert", *(["-c"] if kind == "packed" else []), "-O", "qcow2",
+            tmp_path / "raw", image)
+        head = image.read_bytes()
+        l1 = int.from_bytes(head[40:48], "big")
+        l2 = int.from_bytes(head[l1:l1 + 8], "big") & 0x00fffffffffffe00
+        entry = int.from_bytes(head[l2 + 5 * 8:l2 + 6 * 8], "big")
+        if kind == "packed":
+            set_bytes(image, entry & ((1 << 54) - 1), b"\xff" * 16)
+        else:
+            set_bytes(image, l2 + 5 * 8, (entry | 1 << 10).to_bytes(8, "big"))
+        done = try_run("sh", "-c", f'"{DUMP}" --errors "{image}" qcow2 > "{tmp_path}/out"')
+        assert done.returncode == 0, done.stderr
+        assert "damaged" in done.stderr and len(done.stderr.splitlines()) == 1
+        read = (tmp_path / "out").read_bytes()
+        assert read[:5 << 16] == content[:5 << 16] and read[6 << 16:] == content[6 << 16:]
+        assert read[5 << 16:6 << 16] == b"?" * (1 << 16)

@@ -3,6 +3,7 @@
  * What the image reader makes of a chain, for tests that compare it with QEMU:
  *
  *   image-dump FILE FORMAT          the content of the image
+ *   image-dump --errors FILE FORMAT the same; where it cannot be read, question marks
  *   image-dump --map FILE FORMAT    its extents, one a line: start length kind
  */
 #include "engine/chain.h"
@@ -24,6 +25,24 @@ static int dump(struct image *image, struct err *err)
 			return n;
 		fwrite(buf, 1, n, stdout);
 		at += n;
+	}
+	return 0;
+}
+
+/* In pieces of 64 KiB, each for itself. */
+static int dump_with_errors(struct image *image, struct err *err)
+{
+	static char buf[64 * 1024];
+
+	for (uint64_t at = 0; at < image_size(image); at += sizeof(buf)) {
+		ssize_t n = image_read(image, buf, sizeof(buf), at, err);
+
+		if (n < 0) {
+			fprintf(stderr, "%s\n", err->msg);
+			n = sizeof(buf);
+			memset(buf, '?', n);
+		}
+		fwrite(buf, 1, n, stdout);
 	}
 	return 0;
 }
@@ -51,18 +70,21 @@ static int map(struct image *image, struct err *err)
 
 int main(int argc, char **argv)
 {
-	bool want_map = argc == 4 && streq(argv[1], "--map");
+	int (*what)(struct image *, struct err *) =
+		argc == 3			      ? dump :
+		argc == 4 && streq(argv[1], "--map")    ? map :
+		argc == 4 && streq(argv[1], "--errors") ? dump_with_errors : NULL;
 	struct image *image = NULL;
 	struct err err = ERR_INIT;
 	int r;
 
-	if (argc != 3 && !want_map) {
-		fputs("usage: image-dump [--map] FILE FORMAT\n", stderr);
+	if (!what) {
+		fputs("usage: image-dump [--map|--errors] FILE FORMAT\n", stderr);
 		return 2;
 	}
 	r = image_open(argv[argc - 2], argv[argc - 1], &image, &err);
 	if (r >= 0)
-		r = want_map ? map(image, &err) : dump(image, &err);
+		r = what(image, &err);
 	image_close(image);
 	if (r < 0)
 		fprintf(stderr, "%s\n", err.msg);
