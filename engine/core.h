@@ -98,6 +98,7 @@ struct engine {
 	struct hv *hv;
 	struct registry *registry;
 	char *store, *state_dir;
+	char *overlay_options; /* as after qemu-img's -o */
 	struct registry_vm defaults;
 	const struct engine_observer *observer;
 	struct hv_events hv_events;

@@ -2,6 +2,7 @@
 /* Opening and closing the engine, and the doors to its operations. */
 #include "engine/core.h"
 #include "engine/domain-xml.h"
+#include "engine/overlay.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -100,6 +101,9 @@ int engine_open_on(struct hv *hv, const struct engine_options *opts,
 	r = open_registry(e, err);
 	if (r >= 0)
 		r = check_store(e, err);
+	if (r >= 0)
+		r = overlay_choose_options(opts->overlay_options, e->state_dir,
+					   &e->overlay_options, err);
 	if (r >= 0 && hv)
 		e->hv = hv;
 	else if (r >= 0)
@@ -142,6 +146,7 @@ void engine_close(struct engine *e)
 	pthread_cond_destroy(&e->collections.wake);
 	pthread_mutex_destroy(&e->lock);
 	free(e->store);
+	free(e->overlay_options);
 	free(e->state_dir);
 	free(e);
 }

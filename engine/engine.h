@@ -88,6 +88,7 @@ struct engine_options {
 	const char *uri;       /* libvirt's, "qemu:///system" */
 	const char *state_dir; /* registry and journal; made if missing */
 	const char *store;     /* where overlays go; NULL: beside their disks */
+	const char *overlay_options; /* as after qemu-img's -o; NULL: what is best */
 	uid_t uid;             /* owner and mode of a VM's directory until it is changed */
 	gid_t gid;
 	mode_t mode;

@@ -21,6 +21,22 @@ void overlay_new_id(char ret[17])
 	snprintf(ret, 17, "%016llx", (unsigned long long)id);
 }
 
+/* Clusters of 128 KiB with sub-clusters of 4 KiB: the first small write to a
+ * cluster copies nothing, and the tables stay as small as those of 64 KiB. */
+#define DEFAULT_OPTIONS "extended_l2=on,cluster_size=128k"
+#define PLAIN_OPTIONS "compat=1.1" /* for QEMU before 5.2, which has no sub-clusters */
+
+int overlay_choose_options(const char *wanted, const char *folder, char **ret, struct err *err)
+{
+	cleanup_free char *path = xasprintf("%s/overlay-options.qcow2", folder);
+	int r = qemu_img_try_options(path, wanted ?: DEFAULT_OPTIONS, wanted ? err : NULL);
+
+	if (r < 0 && wanted)
+		return err_wrap(err, "overlay_options");
+	*ret = xstrdup(r < 0 ? PLAIN_OPTIONS : wanted ?: DEFAULT_OPTIONS);
+	return 0;
+}
+
 char *overlay_path(const struct engine *e, const char *uuid, const char *id, const char *target,
 		   const char *below)
 {
@@ -45,7 +61,8 @@ static int create_one(const struct op *op, struct plan_disk *d, struct err *err)
 	r = file_create_private(d->overlay.path, d->below.path, err);
 	if (r < 0)
 		return r;
-	r = qemu_img_overlay(d->overlay.path, d->below.path, d->below.format, d->size, err);
+	r = qemu_img_overlay(d->overlay.path, d->below.path, d->below.format, d->size,
+			     op->e->overlay_options, err);
 	if (r >= 0)
 		r = file_sync(d->overlay.path, err);
 	if (r >= 0)

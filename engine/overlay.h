@@ -10,6 +10,10 @@
 
 #include "engine/op.h"
 
+/* What new overlays are made with: `wanted`, or the best that qemu-img knows. It is
+ * tried with a file in `folder`. The caller frees *ret. */
+int overlay_choose_options(const char *wanted, const char *folder, char **ret, struct err *err);
+
 /* The text between the VM and the target in a file's name; 16 hex digits. */
 void overlay_new_id(char ret[17]);
 

@@ -97,14 +97,24 @@ static int run(const char *const argv[], struct err *err)
 }
 
 int qemu_img_overlay(const char *path, const char *backing, const char *backing_format,
-		     uint64_t size, struct err *err)
+		     uint64_t size, const char *options, struct err *err)
 {
 	cleanup_free char *bytes = xasprintf("%llu", (unsigned long long)size);
-	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-u",
+	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-u", "-o", options,
 			 "-b", backing, "-F", backing_format,
 			 path, bytes, NULL };
 
 	return run(argv, err);
+}
+
+int qemu_img_try_options(const char *path, const char *options, struct err *err)
+{
+	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "1M",
+			 NULL };
+	int r = run(argv, err);
+
+	unlink(path);
+	return r;
 }
 
 int qemu_img_commit(const char *path, const char *format, struct err *err)

@@ -12,9 +12,13 @@
 
 /* Writes an empty qcow2 of `size` bytes on top of `backing` into `path`, which
  * exists (its owner and mode stay). The backing file is not opened, so it
- * costs the same at every depth. */
+ * costs the same at every depth. `options` as after qemu-img's -o. */
 int qemu_img_overlay(const char *path, const char *backing, const char *backing_format,
-		     uint64_t size, struct err *err);
+		     uint64_t size, const char *options, struct err *err);
+
+/* Whether this qemu-img can make an image with these options: tries, at `path`,
+ * where nothing is left. */
+int qemu_img_try_options(const char *path, const char *options, struct err *err);
 
 /* Moves what `path` holds into its backing file, and leaves `path` as it is. */
 int qemu_img_commit(const char *path, const char *format, struct err *err);

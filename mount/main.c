@@ -63,6 +63,7 @@ static int serve(struct fs *fs, const struct options *o, struct err *err)
 {
 	struct engine_options engine_options = {
 		.uri = o->uri, .state_dir = o->state_dir, .store = o->store,
+		.overlay_options = o->overlay_options,
 		.uid = o->uid, .gid = o->gid, .mode = 0777 & ~o->umask,
 	};
 	struct engine *e = NULL;

@@ -33,6 +33,9 @@ const char options_help[] =
 	"     uri=URI         instead of the argument\n"
 	"     state=DIR       registry and journal (" DEFAULT_STATE ")\n"
 	"     store=DIR       where overlays go, instead of beside their disks\n"
+	"     overlay_options=NAME=VALUE:...\n"
+	"                     of new overlays, as after qemu-img create -o\n"
+	"                     (extended_l2=on:cluster_size=128k)\n"
 	"     allow_other     other users may look in, as far as modes let them\n"
 	"     uid=, gid=      owner of a VM's directory until it is changed (who mounts)\n"
 	"     umask=OCTAL     what is taken from mode 0777 of it (077)\n"
@@ -151,11 +154,19 @@ static int set_dir(char **place, const char *name, const char *value, struct err
 	return 0;
 }
 
+/* Colons stand for commas, which end an option of mount(8). */
+static void set_overlay_options(struct options *o, const char *value)
+{
+	set_text(&o->overlay_options, value);
+	for (char *p = o->overlay_options; (p = strchr(p, ':'));)
+		*p = ',';
+}
+
 /* ---- -o ---- */
 
 enum token {
 	OPT_URI, OPT_STATE, OPT_STORE, OPT_ALLOW_OTHER, OPT_UID, OPT_GID, OPT_UMASK,
-	OPT_FOREGROUND, OPT_LOG, OPT_RO,
+	OPT_FOREGROUND, OPT_LOG, OPT_OVERLAY_OPTIONS, OPT_RO,
 };
 
 static char *const tokens[] = {
@@ -163,7 +174,7 @@ static char *const tokens[] = {
 	[OPT_ALLOW_OTHER] = (char *)"allow_other", [OPT_UID] = (char *)"uid",
 	[OPT_GID] = (char *)"gid", [OPT_UMASK] = (char *)"umask",
 	[OPT_FOREGROUND] = (char *)"foreground", [OPT_LOG] = (char *)"log",
-	[OPT_RO] = (char *)"ro", NULL,
+	[OPT_OVERLAY_OPTIONS] = (char *)"overlay_options", [OPT_RO] = (char *)"ro", NULL,
 };
 
 /* There are no devices, set-user-id files or programs in the tree, and access
@@ -220,6 +231,9 @@ static int set_option(struct options *o, enum token token, const char *value, st
 		return 0;
 	case OPT_LOG:
 		return set_log(o, value, err);
+	case OPT_OVERLAY_OPTIONS:
+		set_overlay_options(o, value);
+		return 0;
 	case OPT_RO:
 		return err_set(err, EINVAL, "kwsfs cannot be mounted read-only: use modes to let "
 			       "somebody only read");
@@ -329,5 +343,6 @@ void options_clear(struct options *o)
 	free(o->mountpoint);
 	free(o->state_dir);
 	free(o->store);
+	free(o->overlay_options);
 	*o = (struct options){ .action = ACTION_HELP };
 }

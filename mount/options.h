@@ -18,6 +18,7 @@ struct options {
 	char *mountpoint; /* as it was given */
 	char *state_dir;
 	char *store; /* NULL: beside the disks */
+	char *overlay_options; /* NULL: what is best */
 	bool allow_other;
 	bool foreground;
 	uid_t uid;

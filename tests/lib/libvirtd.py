@@ -35,7 +35,11 @@ class Libvirtd:
 
     def virsh(self, *command):
         """What virsh prints, without the empty lines it ends with."""
-        return run("virsh", *command, env=self.environ).rstrip("\n")
+        try:
+            return run("virsh", *command, env=self.environ).rstrip("\n")
+        except AssertionError as e:
+            log = (self.folder / "log" / "libvirtd.log").read_text(errors="replace")
+            raise AssertionError(f"{e}\nlibvirtd's log ends with:\n{log[-3000:]}") from None
 
     def try_virsh(self, *command):
         return try_run("virsh", *command, env=self.environ)
