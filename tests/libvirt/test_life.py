@@ -223,11 +223,12 @@ def test_what_cannot_be_read_is_refused_by_name(mount, new_vm):
     vm = new_vm()
     image = vm.active["vda"]
     os.unlink(image)
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=" + image + ".data", image, "1M")
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data", image, "1M",
+        cwd=vm.folder)
     tree = mount.of(vm)
     (tree / "s1").mkdir()
     done = subprocess.run(["cat", tree / "s1" / "vda.raw"], capture_output=True, text=True,
                           check=False)
     assert done.returncode != 0 and done.stdout == ""
     assert "Operation not supported" in done.stderr
-    assert "data file" in tree.kws("last_error")
+    assert "absolute path" in tree.kws("last_error")
