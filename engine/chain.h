@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A chain of layers, opened for reading as one image. Declares only how an
- * image is opened; what is asked of it (image_size, image_extents, image_read)
- * is in engine.h, because fs asks it too.
+ * A chain of layers, opened for reading as one image. An image may be used by
+ * many threads at once.
  *
  * Layers must not change their content as seen through the chain while it is
  * open; block commit into a layer of it does not, see docs/DESIGN.md.
@@ -11,6 +10,8 @@
 #define KWS_ENGINE_CHAIN_H
 
 #include "engine/engine.h"
+
+struct image;
 
 /* No chain is followed deeper than this; it also ends a loop of backing files. */
 #define CHAIN_MAX_LAYERS 1024
@@ -21,6 +22,15 @@
  * is missing, named. The caller closes it with image_close. */
 int image_open(const char *path, const char *format, struct image **ret, struct err *err);
 void image_close(struct image *image); /* NULL is allowed */
+
+/* The size of the disk as the VM saw it, bytes. */
+uint64_t image_size(const struct image *image);
+
+/* As disk_file_extents and disk_file_read in engine.h. */
+int image_extents(struct image *image, uint64_t offset, uint64_t length, struct extent *extents,
+		  size_t max, size_t *ret_n, struct err *err);
+ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offset,
+		   struct err *err);
 
 /* How many bytes of the image are data. Walks the whole map once. */
 int image_allocated(struct image *image, uint64_t *ret, struct err *err);

@@ -27,7 +27,6 @@
 #include <time.h>
 
 struct engine;
-struct image;
 
 /* The longest name of a snapshot in bytes: libvirt appends to it in its own file names. */
 #define SNAPSHOT_NAME_MAX 240
@@ -209,7 +208,15 @@ uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *
 /* Ends a wait at once with -EINTR, if it is still there. */
 void engine_wait_cancel(struct engine *e, uint64_t ticket);
 
-/* ---- images ---- */
+/* ---- disks of snapshots, as files ---- */
+
+enum disk_shape {
+	SHAPE_RAW,   /* flat, as the VM sees it */
+	SHAPE_QCOW2, /* the same content as one qcow2 that stands alone */
+};
+
+/* A disk that is open. It may be used by many threads at once. */
+struct disk_file;
 
 enum extent_kind {
 	EXTENT_HOLE, /* no layer holds it: reads as zeroes */
@@ -218,7 +225,7 @@ enum extent_kind {
 };
 
 struct extent {
-	uint64_t start;  /* in the image, bytes */
+	uint64_t start;  /* in the file, bytes */
 	uint64_t length; /* bytes, never 0 */
 	enum extent_kind kind;
 	unsigned layer;  /* EXTENT_DATA: 0 is the top of the chain */
@@ -226,30 +233,30 @@ struct extent {
 	uint64_t offset; /* EXTENT_DATA: where in that layer's data, bytes, unless compressed */
 };
 
-/* Opens the image of disk number `disk` of a snapshot. The snapshot cannot be
- * deleted until image_close. EOPNOTSUPP, with the name of the reason, for what
- * the reader cannot read. An image may be used by many threads at once. */
-int engine_image_open(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
-		      struct image **ret, struct err *err);
-void engine_image_close(struct engine *e, struct image *image); /* NULL is allowed */
+/* Opens disk number `disk` of a snapshot. The snapshot cannot be deleted until
+ * engine_disk_close. EOPNOTSUPP, with the name of the reason, for what the reader
+ * cannot read. The bytes of a file, and its size, never change. */
+int engine_disk_open(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		     enum disk_shape shape, struct disk_file **ret, struct err *err);
+void engine_disk_close(struct engine *e, struct disk_file *f); /* NULL is allowed */
 
-/* Size of the image and how many bytes of it are data, without keeping it
- * open. The first call for a disk may read its map, later ones are free. */
-int engine_image_stat(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
-		      uint64_t *ret_size, uint64_t *ret_allocated, struct err *err);
+/* Size of the file and how many bytes of it are data, without keeping it open.
+ * The first call for a disk may read its map, later ones are free. */
+int engine_disk_stat(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		     enum disk_shape shape, uint64_t *ret_size, uint64_t *ret_allocated,
+		     struct err *err);
 
-/* The size of the disk as the VM saw it, bytes. */
-uint64_t image_size(const struct image *image);
+uint64_t disk_file_size(const struct disk_file *f); /* bytes */
 
-/* Describes [offset, offset + length), clipped to the image's size, from its
+/* Describes [offset, offset + length), clipped to the file's size, from its
  * start on with up to `max` extents, adjacent ones joined. *ret_n is 0 only
  * for an empty range. -EIO for a damaged map, with the layer's name. */
-int image_extents(struct image *image, uint64_t offset, uint64_t length, struct extent *extents,
-		  size_t max, size_t *ret_n, struct err *err);
+int disk_file_extents(struct disk_file *f, uint64_t offset, uint64_t length,
+		      struct extent *extents, size_t max, size_t *ret_n, struct err *err);
 
-/* Reads up to `length` bytes; fewer only at the end of the image. -EIO if
+/* Reads up to `length` bytes; fewer only at the end of the file. -EIO if
  * the range is damaged: never partial, never made up. */
-ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offset,
-		   struct err *err);
+ssize_t disk_file_read(struct disk_file *f, void *buf, size_t length, uint64_t offset,
+		       struct err *err);
 
 #endif

@@ -169,6 +169,15 @@ static void add_subclusters(struct walk *w, uint64_t from, uint64_t to, uint64_t
 		add_damage(w, from, to, "sub-clusters of a cluster that is not there");
 		return;
 	}
+	/* Most clusters are all of one kind. */
+	if (bitmap == 0) {
+		add(w, (struct qcow2_run){ from, to - from, QCOW2_UNALLOCATED });
+		return;
+	}
+	if (data == UINT32_MAX && zero == 0) {
+		add_data(w, from, to, entry);
+		return;
+	}
 	while (from < to) {
 		unsigned i = (from & (w->q->cluster - 1)) / size;
 		uint64_t end = (from & ~(size - 1)) + size;

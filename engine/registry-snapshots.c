@@ -159,3 +159,59 @@ int registry_set_allocated(struct registry *r, uint32_t snapshot_id, const char 
 		       target, (int64_t)size, (int64_t)allocated, (int64_t)snapshot_id);
 }
 
+/* ---- stand-alone qcow2 ---- */
+
+/* 1 with a row, -ENOENT without one. */
+static int find_layout(struct registry *r, const char *sql, uint32_t snapshot_id,
+		       const char *target, sqlite3_stmt **ret, struct err *err)
+{
+	int rc = sql_prepare(r, ret, err, sql, "is", (int64_t)snapshot_id, target);
+
+	if (rc >= 0)
+		rc = sql_step(r, *ret, err);
+	return rc == 0 ? -ENOENT : rc;
+}
+
+int registry_layout_size(struct registry *r, uint32_t snapshot_id, const char *target,
+			 uint64_t *ret, struct err *err)
+{
+	cleanup_stmt sqlite3_stmt *stmt = NULL;
+	LOCK_SCOPE(&r->lock);
+	int rc = find_layout(r, "SELECT size FROM layout WHERE snapshot = ? AND target = ?",
+			     snapshot_id, target, &stmt, err);
+
+	if (rc < 0)
+		return rc;
+	*ret = sqlite3_column_int64(stmt, 0);
+	return 0;
+}
+
+int registry_layout(struct registry *r, uint32_t snapshot_id, const char *target, void **ret,
+		    size_t *ret_bytes, struct err *err)
+{
+	cleanup_stmt sqlite3_stmt *stmt = NULL;
+	LOCK_SCOPE(&r->lock);
+	int rc = find_layout(r, "SELECT runs FROM layout WHERE snapshot = ? AND target = ?",
+			     snapshot_id, target, &stmt, err);
+	const void *blob;
+
+	if (rc < 0)
+		return rc;
+	blob = sqlite3_column_blob(stmt, 0);
+	*ret_bytes = sqlite3_column_bytes(stmt, 0);
+	*ret = xcalloc(1, *ret_bytes + 1);
+	if (*ret_bytes)
+		memcpy(*ret, blob, *ret_bytes);
+	return 0;
+}
+
+int registry_add_layout(struct registry *r, uint32_t snapshot_id, const char *target,
+			uint64_t size, const void *runs, size_t bytes, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+
+	/* Only while the snapshot is there. */
+	return sql_execute(r, err, "INSERT OR IGNORE INTO layout (snapshot, target, size, runs)"
+			       " SELECT id, ?, ?, ? FROM snapshot WHERE id = ?", "sibi",
+		       target, (int64_t)size, runs ?: "", bytes, (int64_t)snapshot_id);
+}

@@ -24,7 +24,8 @@ static inline void finalize_p(sqlite3_stmt **stmt)
 /* What sqlite complained of last. */
 int sql_err(struct registry *r, struct err *err);
 
-/* Prepares a statement and binds its parameters: 'i' an int64_t, 's' a text. */
+/* Prepares a statement and binds its parameters: 'i' an int64_t, 's' a text,
+ * 'b' a const void * and its size_t of bytes. */
 int sql_prepare(struct registry *r, sqlite3_stmt **ret, struct err *err, const char *sql,
 		const char *types, ...);
 

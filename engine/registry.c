@@ -43,11 +43,17 @@ int sql_prepare(struct registry *r, sqlite3_stmt **ret, struct err *err, const c
 	rc = SQLITE_OK;
 	va_start(ap, types);
 	for (int i = 0; types[i] && rc == SQLITE_OK; i++) {
-		if (types[i] == 'i')
+		if (types[i] == 'i') {
 			rc = sqlite3_bind_int64(stmt, i + 1, va_arg(ap, int64_t));
-		else
+		} else if (types[i] == 'b') {
+			const void *bytes = va_arg(ap, const void *);
+
+			rc = sqlite3_bind_blob64(stmt, i + 1, bytes, va_arg(ap, size_t),
+						 SQLITE_TRANSIENT);
+		} else {
 			rc = sqlite3_bind_text(stmt, i + 1, va_arg(ap, const char *), -1,
 					       SQLITE_TRANSIENT);
+		}
 	}
 	va_end(ap);
 	if (rc != SQLITE_OK)

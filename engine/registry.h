@@ -69,6 +69,16 @@ int registry_allocated(struct registry *r, uint32_t snapshot_id, const char *tar
 int registry_set_allocated(struct registry *r, uint32_t snapshot_id, const char *target,
 			   uint64_t size, uint64_t allocated, struct err *err);
 
+/* What the image as a stand-alone qcow2 is made of; `runs` is kept as it is given,
+ * and never changes while the snapshot is there: if there is one already, the new
+ * one is forgotten. -ENOENT if there is none. The caller frees *ret. */
+int registry_layout_size(struct registry *r, uint32_t snapshot_id, const char *target,
+			 uint64_t *ret, struct err *err);
+int registry_layout(struct registry *r, uint32_t snapshot_id, const char *target, void **ret,
+		    size_t *ret_bytes, struct err *err);
+int registry_add_layout(struct registry *r, uint32_t snapshot_id, const char *target,
+			uint64_t size, const void *runs, size_t bytes, struct err *err);
+
 /* ---- tombstones: layers of deleted snapshots, and of states left by a revert ---- */
 
 struct tombstone {

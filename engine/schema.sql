@@ -30,6 +30,16 @@ CREATE TABLE IF NOT EXISTS image (
 	PRIMARY KEY (snapshot, target)
 );
 
+-- Which clusters hold data in the image as a stand-alone qcow2: found once, and kept,
+-- because what lies where in that file depends on it.
+CREATE TABLE IF NOT EXISTS layout (
+	snapshot INTEGER NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE,
+	target   TEXT NOT NULL,
+	size     INTEGER NOT NULL,           -- of the file, bytes
+	runs     BLOB NOT NULL,              -- first and number, 64 bits each, little-endian
+	PRIMARY KEY (snapshot, target)
+);
+
 -- Layers that no snapshot is named for any more, and that wait to be merged.
 CREATE TABLE IF NOT EXISTS tombstone (
 	id     INTEGER PRIMARY KEY AUTOINCREMENT,

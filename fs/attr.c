@@ -83,8 +83,8 @@ static int set_size(struct fs *fs, const struct node *n, struct stat *st, struct
 		return 0;
 	}
 	if (n->row->type == ROW_IMAGE) {
-		r = engine_image_stat(fs->e, n->vm->id, n->snapshot->id, n->key.index, &size,
-				      &allocated, err);
+		r = engine_disk_stat(fs->e, n->vm->id, n->snapshot->id, n->key.index,
+				     n->row->shape, &size, &allocated, err);
 		if (r < 0)
 			return r;
 		st->st_size = size;

@@ -13,7 +13,7 @@
 
 struct image_file {
 	struct file file;
-	struct image *image;
+	struct disk_file *disk;
 	uint32_t vm_id;
 	char *name; /* for messages */
 	atomic_bool complained;
@@ -23,7 +23,7 @@ static void image_file_free(struct fs *fs, struct handle *h)
 {
 	struct image_file *f = (struct image_file *)h;
 
-	engine_image_close(fs->e, f->image);
+	engine_disk_close(fs->e, f->disk);
 	free(f->name);
 	free(f);
 }
@@ -50,7 +50,7 @@ static void image_file_read(fuse_req_t req, struct file *file, size_t size, off_
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	n = image_read(f->image, buf, size, off, &err);
+	n = disk_file_read(f->disk, buf, size, off, &err);
 	if (n < 0)
 		fail(req, f, &err);
 	else
@@ -61,14 +61,14 @@ static void image_file_read(fuse_req_t req, struct file *file, size_t size, off_
 
 /* The first place from `off` on that is data, or is not; the image's size if
  * there is none. What a layer says to be zero is a hole for readers. */
-static int seek(struct image *image, uint64_t off, bool data, uint64_t *ret, struct err *err)
+static int seek(struct disk_file *disk, uint64_t off, bool data, uint64_t *ret, struct err *err)
 {
-	uint64_t size = image_size(image);
+	uint64_t size = disk_file_size(disk);
 	struct extent extents[64];
 	size_t n;
 
 	while (off < size) {
-		int r = image_extents(image, off, size - off, extents,
+		int r = disk_file_extents(disk, off, size - off, extents,
 				      sizeof(extents) / sizeof(extents[0]), &n, err);
 
 		if (r < 0)
@@ -93,11 +93,11 @@ static void image_file_seek(fuse_req_t req, struct file *file, off_t off, int wh
 	struct err err = ERR_INIT;
 	uint64_t found = 0;
 
-	if ((uint64_t)off >= image_size(f->image))
+	if ((uint64_t)off >= disk_file_size(f->disk))
 		fuse_reply_err(req, ENXIO);
-	else if (seek(f->image, off, whence == SEEK_DATA, &found, &err) < 0)
+	else if (seek(f->disk, off, whence == SEEK_DATA, &found, &err) < 0)
 		fail(req, f, &err);
-	else if (whence == SEEK_DATA && found == image_size(f->image))
+	else if (whence == SEEK_DATA && found == disk_file_size(f->disk))
 		fuse_reply_err(req, ENXIO);
 	else
 		fuse_reply_lseek(req, found);
@@ -106,20 +106,22 @@ static void image_file_seek(fuse_req_t req, struct file *file, off_t off, int wh
 int image_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi,
 		    struct file **ret, struct err *err)
 {
-	struct image *image;
+	struct disk_file *disk;
 	struct image_file *f;
 	int r;
 
 	if ((fi->flags & O_ACCMODE) != O_RDONLY)
-		return err_set(err, EROFS, "%s.raw of '%s' cannot be written: a snapshot does not "
-			       "change", n->disk->target, n->snapshot->name);
-	r = engine_image_open(fs->e, n->vm->id, n->snapshot->id, n->key.index, &image, err);
+		return err_set(err, EROFS, "%s%s of '%s' cannot be written: a snapshot does not "
+			       "change", n->disk->target, n->row->suffix, n->snapshot->name);
+	r = engine_disk_open(fs->e, n->vm->id, n->snapshot->id, n->key.index, n->row->shape, &disk,
+			     err);
 	if (r < 0)
 		return r;
 	f = xnew(struct image_file);
-	f->image = image;
+	f->disk = disk;
 	f->vm_id = n->vm->id;
-	f->name = xasprintf("%s/%s/%s.raw", n->vm->name, n->snapshot->name, n->disk->target);
+	f->name = xasprintf("%s/%s/%s%s", n->vm->name, n->snapshot->name, n->disk->target,
+			    n->row->suffix);
 	f->file = (struct file){ .read = image_file_read, .seek = image_file_seek };
 	handle_add(fs, &f->file.handle, image_file_free);
 	fi->keep_cache = 1;

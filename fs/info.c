@@ -48,7 +48,8 @@ static struct json_object *disk_json(struct fs *fs, const struct node *n, size_t
 	add(o, "target", disk->target);
 	add(o, "file", file);
 	add(o, "format", disk->format);
-	if (engine_image_stat(fs->e, n->vm->id, n->snapshot->id, i, &size, &allocated, &err) < 0) {
+	if (engine_disk_stat(fs->e, n->vm->id, n->snapshot->id, i, SHAPE_RAW, &size, &allocated,
+			     &err) < 0) {
 		add(o, "error", err.msg);
 		return o;
 	}

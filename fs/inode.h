@@ -32,6 +32,7 @@ enum kind {
 	KIND_REVERT = 16,
 	KIND_DESCRIPTION = 17,
 	KIND_PIN = 18,
+	KIND_DISK_QCOW2 = 19,
 };
 
 #define KIND_BITS 7

@@ -69,7 +69,7 @@ static bool find(struct fs *fs, const struct node *dir, const char *name, struct
 	for (const struct row *row = row_next(dir->row->kind, NULL); row;
 	     row = row_next(dir->row->kind, row)) {
 		if (row->many) {
-			if (row->many->find(fs, dir, name, ret))
+			if (row->many->find(fs, dir, row, name, ret))
 				return true;
 		} else if (streq(row->name, name)) {
 			*ret = key_for(dir->key, row);
@@ -136,7 +136,7 @@ void node_each(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque)
 		n.row = row;
 		n.key = key_for(dir->key, row);
 		if (row->many)
-			row->many->each(fs, dir, fn, opaque);
+			row->many->each(fs, dir, row, fn, opaque);
 		else if (!row->exists || row->exists(&n))
 			fn(opaque, row->name, n.key);
 	}

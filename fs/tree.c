@@ -36,7 +36,8 @@ const char *vm_dir_name(const struct vm *vm)
 	return vm->name[0] == '.' || strlen(vm->name) > NAME_MAX ? vm->uuid : vm->name;
 }
 
-static void vms_each(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque)
+static void vms_each(struct fs *fs, const struct node *dir, const struct row *row, each_fn *fn,
+		     void *opaque)
 {
 	cleanup(vm_list_unref_p) struct vm_list *list = engine_vms(fs->e);
 
@@ -45,7 +46,8 @@ static void vms_each(struct fs *fs, const struct node *dir, each_fn *fn, void *o
 		   (struct key){ .kind = KIND_VM, .vm = list->vms[i]->id });
 }
 
-static bool vms_find(struct fs *fs, const struct node *dir, const char *name, struct key *ret)
+static bool vms_find(struct fs *fs, const struct node *dir, const struct row *row,
+		     const char *name, struct key *ret)
 {
 	cleanup(vm_list_unref_p) struct vm_list *list = engine_vms(fs->e);
 
@@ -87,15 +89,16 @@ static struct key snapshot_key(const struct vm *vm, const struct snapshot *s)
 	return (struct key){ .kind = KIND_SNAPSHOT, .vm = vm->id, .snapshot = s->id };
 }
 
-static void snapshots_each(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque)
+static void snapshots_each(struct fs *fs, const struct node *dir, const struct row *row,
+			   each_fn *fn, void *opaque)
 {
 	for (size_t i = 0; i < dir->vm->n_snapshots; i++)
 		fn(opaque, dir->vm->snapshots[i].name,
 		   snapshot_key(dir->vm, &dir->vm->snapshots[i]));
 }
 
-static bool snapshots_find(struct fs *fs, const struct node *dir, const char *name,
-			   struct key *ret)
+static bool snapshots_find(struct fs *fs, const struct node *dir, const struct row *row,
+			   const char *name, struct key *ret)
 {
 	const struct snapshot *s = vm_snapshot_by_name(dir->vm, name);
 
@@ -146,29 +149,31 @@ static bool has_parent(const struct node *n)
 
 /* ---- disks ---- */
 
-static void disks_each(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque)
+static void disks_each(struct fs *fs, const struct node *dir, const struct row *row, each_fn *fn,
+		       void *opaque)
 {
 	struct key key = dir->key;
 
-	key.kind = KIND_DISK_RAW;
+	key.kind = row->kind;
 	for (key.index = 0; key.index < dir->snapshot->n_disks; key.index++) {
-		cleanup_free char *name =
-			xasprintf("%s.raw", dir->snapshot->disks[key.index].target);
+		cleanup_free char *name = xasprintf(
+			"%s%s", dir->snapshot->disks[key.index].target, row->suffix);
 
 		fn(opaque, name, key);
 	}
 }
 
-static bool disks_find(struct fs *fs, const struct node *dir, const char *name, struct key *ret)
+static bool disks_find(struct fs *fs, const struct node *dir, const struct row *row,
+		       const char *name, struct key *ret)
 {
 	for (size_t i = 0; i < dir->snapshot->n_disks; i++) {
 		const char *target = dir->snapshot->disks[i].target;
 		size_t n = strlen(target);
 
-		if (strncmp(name, target, n) != 0 || !streq(name + n, ".raw"))
+		if (strncmp(name, target, n) != 0 || !streq(name + n, row->suffix))
 			continue;
 		*ret = dir->key;
-		ret->kind = KIND_DISK_RAW;
+		ret->kind = row->kind;
 		ret->index = i;
 		return true;
 	}
@@ -213,7 +218,11 @@ static const struct row rows[] = {
 	  .show = show_quiesce, .store = store_quiesce },
 
 	{ KIND_DISK_RAW, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
-	  .mode = READ_ONLY, .time = TIME_SNAPSHOT, .lasting = true },
+	  .suffix = ".raw", .shape = SHAPE_RAW, .mode = READ_ONLY, .time = TIME_SNAPSHOT,
+	  .lasting = true },
+	{ KIND_DISK_QCOW2, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
+	  .suffix = ".qcow2", .shape = SHAPE_QCOW2, .mode = READ_ONLY, .time = TIME_SNAPSHOT,
+	  .lasting = true },
 	/* Not lasting: a merge gives its disks other files. */
 	{ KIND_DOMAIN_XML, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "domain.xml",
 	  .mode = READ_ONLY, .time = TIME_VM, .show = show_domain_xml },

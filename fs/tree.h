@@ -47,9 +47,11 @@ typedef void each_fn(void *opaque, const char *name, struct key key);
 
 /* A row that stands for as many things as there are at the moment. */
 struct many {
-	void (*each)(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque);
+	void (*each)(struct fs *fs, const struct node *dir, const struct row *row, each_fn *fn,
+		     void *opaque);
 	/* False if there is none of that name. */
-	bool (*find)(struct fs *fs, const struct node *dir, const char *name, struct key *ret);
+	bool (*find)(struct fs *fs, const struct node *dir, const struct row *row,
+		     const char *name, struct key *ret);
 	/* How many, for the directory's st_nlink; rows of directories only. */
 	size_t (*count)(struct fs *fs, const struct node *dir);
 };
@@ -64,6 +66,10 @@ struct row {
 	mode_t mode;             /* in a VM, what the VM's mode does not have is taken away */
 	enum row_time time;
 	bool lasting; /* never changes while it exists, but for its owner: cached for long */
+
+	/* ROW_IMAGE: a name is the disk's target and this. */
+	const char *suffix;
+	enum disk_shape shape;
 
 	/* NULL: always there. */
 	bool (*exists)(const struct node *n);

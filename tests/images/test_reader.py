@@ -118,6 +118,11 @@ def test_as_qemu_reads_it(tmp_path, number):
     run("sh", "-c", '"$0" "$1" qcow2 > "$2"', DUMP, top, tmp_path / "ours")
     assert (tmp_path / "ours").read_bytes() == theirs
 
+    run("sh", "-c", '"$0" --qcow2 "$1" qcow2 > "$2"', DUMP, top, tmp_path / "alone")
+    run("qemu-img", "check", "-q", "-f", "qcow2", tmp_path / "alone")
+    run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", tmp_path / "alone",
+        tmp_path / "theirs")
+
     ours = list(read_map(run(DUMP, "--map", top, "qcow2")))
     assert [start for start, _, _ in ours[1:]] == [start + length for start, length, _ in ours[:-1]]
     assert sum(length for _, length, _ in ours) == len(theirs)

@@ -4,9 +4,11 @@
  *
  *   image-dump FILE FORMAT          the content of the image
  *   image-dump --errors FILE FORMAT the same; where it cannot be read, question marks
+ *   image-dump --qcow2 FILE FORMAT  it as one stand-alone qcow2
  *   image-dump --map FILE FORMAT    its extents, one a line: start length kind
  */
 #include "engine/chain.h"
+#include "engine/standalone.h"
 
 #include "common/cleanup.h"
 #include "common/mem.h"
@@ -47,6 +49,27 @@ static int dump_with_errors(struct image *image, struct err *err)
 	return 0;
 }
 
+static int dump_qcow2(struct image *image, struct err *err)
+{
+	static char buf[192 * 1024];
+	struct data_run *runs = NULL;
+	struct standalone *s;
+	size_t n = 0;
+	ssize_t got = standalone_scan(image, &runs, &n, err);
+
+	if (got < 0)
+		return got;
+	s = standalone_new(image, runs, n);
+	for (uint64_t at = 0; at < standalone_size(s); at += got) {
+		got = standalone_read(s, buf, sizeof(buf), at, err);
+		if (got < 0)
+			break;
+		fwrite(buf, 1, got, stdout);
+	}
+	standalone_free(s);
+	return got < 0 ? got : 0;
+}
+
 static int map(struct image *image, struct err *err)
 {
 	static const char *const kinds[] = { "hole", "zero", "data" };
@@ -73,13 +96,14 @@ int main(int argc, char **argv)
 	int (*what)(struct image *, struct err *) =
 		argc == 3			      ? dump :
 		argc == 4 && streq(argv[1], "--map")    ? map :
+		argc == 4 && streq(argv[1], "--qcow2")  ? dump_qcow2 :
 		argc == 4 && streq(argv[1], "--errors") ? dump_with_errors : NULL;
 	struct image *image = NULL;
 	struct err err = ERR_INIT;
 	int r;
 
 	if (!what) {
-		fputs("usage: image-dump [--map|--errors] FILE FORMAT\n", stderr);
+		fputs("usage: image-dump [--map|--qcow2|--errors] FILE FORMAT\n", stderr);
 		return 2;
 	}
 	r = image_open(argv[argc - 2], argv[argc - 1], &image, &err);

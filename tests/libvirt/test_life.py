@@ -99,6 +99,41 @@ def test_reads_as_qemu_img_converts_it(tree, vm, folder):
                 tree / name / f"{target}.raw")
 
 
+def test_as_one_qcow2(tree, vm, folder):
+    """It stands alone, holds what is there and no more, and stays as it is whatever is merged."""
+    vm.write("vda", 1, 0, 1 << 20)
+    tree.mkdir("s1")
+    vm.start()
+    vm.write("vda", 2, 3 << 20, 4096)  # one sub-cluster of a cluster
+    tree.mkdir("s2")
+    vm.write("vda", 3, 2 << 20, 65536)
+    tree.mkdir("s3")
+    image = tree / "s2" / "vda.qcow2"
+    run("qemu-img", "check", "-q", image)
+    run("qemu-img", "compare", "-q", "-F", "raw", image, tree / "s2" / "vda.raw")
+    assert "backing file" not in run("qemu-img", "info", image)
+    status = os.stat(image)
+    assert status.st_size == status.st_blocks * 512 <= (1 << 20) + 7 * 65536
+    before = image.read_bytes()
+    assert len(before) == status.st_size
+    for name in "s1", "s3":
+        tree.rmdir(name)
+        tree.sync()
+        assert image.read_bytes() == before
+    tree.mount.kill()
+    tree.mount.start()  # with nothing of it in any cache
+    assert image.read_bytes() == before and os.stat(image).st_size == status.st_size
+    with open(image, "rb") as file:
+        for at in 0, 1, 65535, 65536 * 3 + 7, len(before) - 1, len(before), len(before) + 1:
+            file.seek(at)
+            assert file.read(70000) == before[at:at + 70000]
+    with open(image, "rb"):
+        with refused(errno.EBUSY):
+            (tree / "s2").rmdir()
+    run("qemu-img", "convert", "-O", "raw", image, folder / "raw")
+    assert (folder / "raw").read_bytes() == tree.reference["s2"]["vda"]
+
+
 def test_disks_that_take_no_part(mount, new_vm, folder):
     for name in "readonly", "leftout":
         run("qemu-img", "create", "-q", "-f", "raw", folder / name, "1M")

@@ -47,7 +47,7 @@ def test_rsync(s1, tree, folder):
 
 def test_tar(s1, tree, folder):
     run("tar", "-C", tree.path, "-Scf", folder / "tar", "s1")
-    assert os.stat(folder / "tar").st_size < 1 << 20  # sparse
+    assert os.stat(folder / "tar").st_size < 2 << 20  # sparse: the disks have 5 MiB
     run("tar", "-C", folder, "-xf", folder / "tar")
     same(folder / "s1", tree)
 
@@ -59,7 +59,7 @@ def test_find_and_du(s1, tree, mount):
         assert name in found
     assert len(found) == len(set(found))
     kib = int(run("du", "-sk", s1).split()[0])
-    assert 304 <= kib <= 400
+    assert 2 * 304 <= kib <= 2000  # in two shapes, one of which has tables
     bytes_of_raw = run("du", "-sb", s1 / "vda.raw").split()[0]
     assert bytes_of_raw == str(4 << 20)
     assert run("find", mount.point, "-type", "f", "-not", "-readable") == ""

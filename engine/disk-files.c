@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Disks of snapshots as files: who has one open, and in which shape. While one is
+ * open its snapshot is not deleted, and that is all that is needed: what merges do
+ * below and above it leaves its bytes as they are (docs/THREADS.md).
+ */
+#include "engine/chain.h"
+#include "engine/core.h"
+#include "engine/standalone.h"
+
+#include <endian.h>
+#include <errno.h>
+
+struct disk_file {
+	struct image *image;
+	struct standalone *standalone; /* SHAPE_QCOW2 */
+};
+
+/* ---- holding ---- */
+
+/* Holds a snapshot for an image that is about to be opened. */
+static int hold(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, struct slot **ret,
+		struct err *err)
+{
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_id(e, vm_id);
+	if (!s || !s->view || s->dying == snapshot_id || !vm_snapshot(s->view, snapshot_id))
+		return err_set(err, ENOENT, "there is no such snapshot any more");
+	vec_push(&s->holders, ((struct holder){ .snapshot = snapshot_id }));
+	*ret = s;
+	return 0;
+}
+
+/* The hold that is still without its image; there may be several alike. */
+static struct holder *hold_of(struct slot *s, uint32_t snapshot_id, const struct image *image)
+{
+	for (size_t i = 0; i < s->holders.n; i++)
+		if (s->holders.at[i].snapshot == snapshot_id && s->holders.at[i].image == image)
+			return &s->holders.at[i];
+	return NULL;
+}
+
+static void let_go(struct slot *s, struct holder *h)
+{
+	*h = s->holders.at[--s->holders.n];
+}
+
+/* ---- opening ---- */
+
+/* Where the image lies at this moment. The caller frees both texts. */
+static int find_layer(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		      char **ret_path, char **ret_format, char **ret_target, struct err *err)
+{
+	struct vm *vm = engine_vm(e, vm_id);
+	const struct snapshot *s;
+	int r = need_snapshot(vm, snapshot_id, &s, err);
+
+	if (r >= 0 && disk >= s->n_disks)
+		r = err_set(err, ENOENT, "the snapshot has no such disk");
+	if (r >= 0) {
+		*ret_path = xstrdup(s->disks[disk].path);
+		*ret_format = xstrdup(s->disks[disk].format);
+		*ret_target = xstrdup(s->disks[disk].target);
+	}
+	vm_unref(vm);
+	return r;
+}
+
+static int try_open(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		    struct image **ret, struct err *err)
+{
+	cleanup_free char *path = NULL, *format = NULL, *target = NULL;
+	int r = find_layer(e, vm_id, snapshot_id, disk, &path, &format, &target, err);
+
+	return r < 0 ? r : image_open(path, format, ret, err);
+}
+
+/* A merge may take a layer out of the chain between finding and opening it:
+ * then it is found elsewhere at the second try. */
+static int open_current(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+			struct image **ret, struct err *err)
+{
+	int r = try_open(e, vm_id, snapshot_id, disk, ret, err);
+
+	for (int again = 0; r == -ENOENT && again < 3; again++) {
+		engine_vm_refresh(e, vm_id, 0);
+		r = try_open(e, vm_id, snapshot_id, disk, ret, err);
+	}
+	/* The name was there, so its absence is damage, not a missing file of the tree. */
+	return r == -ENOENT ? err_set(err, EIO, "%s", err ? err->msg : "") : r;
+}
+
+static int target_of(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		     char **ret, struct err *err)
+{
+	cleanup_free char *path = NULL, *format = NULL;
+
+	return find_layer(e, vm_id, snapshot_id, disk, &path, &format, ret, err);
+}
+
+/* ---- the layout of a stand-alone qcow2 ---- */
+
+/* The runs as the registry keeps them, and back. */
+static void swap_runs(struct data_run *runs, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		runs[i].first = htole64(runs[i].first);
+		runs[i].n = htole64(runs[i].n);
+	}
+}
+
+/* Finds the layout out, and keeps it unless somebody else was faster. */
+static int make_layout(struct engine *e, uint32_t snapshot_id, const char *target,
+		       struct image *image, struct err *err)
+{
+	struct data_run *runs, *kept;
+	struct standalone *s;
+	size_t n = 0, bytes;
+	int r = standalone_scan(image, &runs, &n, err);
+
+	if (r < 0)
+		return r;
+	bytes = n * sizeof(*runs);
+	kept = xcalloc(n + 1, sizeof(*kept));
+	if (n)
+		memcpy(kept, runs, bytes);
+	swap_runs(kept, n);
+	s = standalone_new(image, runs, n);
+	r = registry_add_layout(e->registry, snapshot_id, target, standalone_size(s), kept, bytes,
+				err);
+	standalone_free(s);
+	free(kept);
+	return r;
+}
+
+static int get_standalone(struct engine *e, uint32_t snapshot_id, const char *target,
+			  struct image *image, struct standalone **ret, struct err *err)
+{
+	void *runs = NULL;
+	size_t bytes = 0;
+	int r = registry_layout(e->registry, snapshot_id, target, &runs, &bytes, err);
+
+	if (r == -ENOENT) {
+		r = make_layout(e, snapshot_id, target, image, err);
+		if (r >= 0)
+			r = registry_layout(e->registry, snapshot_id, target, &runs, &bytes, err);
+	}
+	if (r == -ENOENT)
+		return err_set(err, ENOENT, "there is no such snapshot any more");
+	if (r < 0)
+		return r;
+	swap_runs(runs, bytes / sizeof(struct data_run));
+	*ret = standalone_new(image, runs, bytes / sizeof(struct data_run));
+	return 0;
+}
+
+/* ---- files ---- */
+
+static int open_shape(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		      enum disk_shape shape, struct disk_file *f, struct err *err)
+{
+	cleanup_free char *target = NULL;
+	int r = open_current(e, vm_id, snapshot_id, disk, &f->image, err);
+
+	if (r < 0 || shape == SHAPE_RAW)
+		return r;
+	r = target_of(e, vm_id, snapshot_id, disk, &target, err);
+	return r < 0 ? r : get_standalone(e, snapshot_id, target, f->image, &f->standalone, err);
+}
+
+static void disk_file_free(struct disk_file *f)
+{
+	standalone_free(f->standalone);
+	image_close(f->image);
+	free(f);
+}
+
+int engine_disk_open(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		     enum disk_shape shape, struct disk_file **ret, struct err *err)
+{
+	struct disk_file *f;
+	struct slot *s;
+	int r = hold(e, vm_id, snapshot_id, &s, err);
+
+	if (r < 0)
+		return r;
+	f = xnew(struct disk_file);
+	r = open_shape(e, vm_id, snapshot_id, disk, shape, f, err);
+	pthread_mutex_lock(&e->lock);
+	if (r < 0)
+		let_go(s, hold_of(s, snapshot_id, NULL));
+	else
+		hold_of(s, snapshot_id, NULL)->image = f->image;
+	pthread_mutex_unlock(&e->lock);
+	if (r < 0) {
+		engine_set_last_error(e, vm_id, err ? err->msg : "a disk cannot be opened");
+		disk_file_free(f);
+		return r;
+	}
+	*ret = f;
+	return 0;
+}
+
+void engine_disk_close(struct engine *e, struct disk_file *f)
+{
+	if (!f)
+		return;
+	pthread_mutex_lock(&e->lock);
+	for (size_t i = 0; i < e->slots.n; i++) {
+		struct slot *s = e->slots.at[i];
+
+		for (size_t h = 0; h < s->holders.n; h++)
+			if (s->holders.at[h].image == f->image)
+				let_go(s, &s->holders.at[h]);
+	}
+	pthread_mutex_unlock(&e->lock);
+	disk_file_free(f);
+}
+
+uint64_t disk_file_size(const struct disk_file *f)
+{
+	return f->standalone ? standalone_size(f->standalone) : image_size(f->image);
+}
+
+int disk_file_extents(struct disk_file *f, uint64_t offset, uint64_t length,
+		      struct extent *extents, size_t max, size_t *ret_n, struct err *err)
+{
+	uint64_t size = disk_file_size(f);
+
+	if (!f->standalone)
+		return image_extents(f->image, offset, length, extents, max, ret_n, err);
+	*ret_n = 0;
+	if (offset >= size || length == 0 || max == 0)
+		return 0;
+	extents[(*ret_n)++] = (struct extent){
+		.start = offset, .kind = EXTENT_DATA,
+		.length = length < size - offset ? length : size - offset,
+	};
+	return 0;
+}
+
+ssize_t disk_file_read(struct disk_file *f, void *buf, size_t length, uint64_t offset,
+		       struct err *err)
+{
+	return f->standalone ? standalone_read(f->standalone, buf, length, offset, err) :
+			       image_read(f->image, buf, length, offset, err);
+}
+
+/* ---- stat ---- */
+
+static int known_size(struct engine *e, uint32_t snapshot_id, const char *target,
+		      enum disk_shape shape, uint64_t *ret_size, uint64_t *ret_allocated)
+{
+	int r;
+
+	if (shape == SHAPE_RAW)
+		return registry_allocated(e->registry, snapshot_id, target, ret_size,
+					  ret_allocated, NULL);
+	r = registry_layout_size(e->registry, snapshot_id, target, ret_size, NULL);
+	if (r >= 0)
+		*ret_allocated = *ret_size;
+	return r;
+}
+
+static int find_size(struct engine *e, uint32_t snapshot_id, const char *target,
+		     enum disk_shape shape, struct image *image, struct err *err)
+{
+	uint64_t allocated;
+	int r;
+
+	if (shape == SHAPE_QCOW2)
+		return make_layout(e, snapshot_id, target, image, err);
+	r = image_allocated(image, &allocated, err);
+	return r < 0 ? r : registry_set_allocated(e->registry, snapshot_id, target,
+						  image_size(image), allocated, err);
+}
+
+int engine_disk_stat(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		     enum disk_shape shape, uint64_t *ret_size, uint64_t *ret_allocated,
+		     struct err *err)
+{
+	cleanup_free char *target = NULL;
+	struct image *image;
+	int r = target_of(e, vm_id, snapshot_id, disk, &target, err);
+
+	if (r < 0 || known_size(e, snapshot_id, target, shape, ret_size, ret_allocated) >= 0)
+		return r;
+	/* Not held: a stat must not make a delete fail. If the snapshot goes
+	 * meanwhile the figures are thrown away with it. */
+	r = open_current(e, vm_id, snapshot_id, disk, &image, err);
+	if (r < 0)
+		return r;
+	r = find_size(e, snapshot_id, target, shape, image, err);
+	image_close(image);
+	if (r >= 0 && known_size(e, snapshot_id, target, shape, ret_size, ret_allocated) < 0)
+		r = err_set(err, ENOENT, "there is no such snapshot any more");
+	return r < 0 ? r : 0;
+}

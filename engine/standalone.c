@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "engine/standalone.h"
+
+#include "common/cleanup.h"
+#include "common/mem.h"
+#include "common/vec.h"
+
+#include <endian.h>
+#include <string.h>
+
+#define CLUSTER_BITS 16
+#define CLUSTER (1ULL << CLUSTER_BITS)
+#define ENTRIES (CLUSTER / 8)             /* of a table of 64-bit entries */
+#define REFCOUNTS (CLUSTER / 2)           /* of a block of 16-bit ones */
+#define REFCOUNT_ORDER 4
+#define COPIED (1ULL << 63)               /* "its refcount is 1" */
+#define HEADER_LENGTH 104
+
+/* Part of the file, in clusters. */
+struct part {
+	uint64_t first, n;
+};
+
+struct standalone {
+	struct image *image;
+	struct data_run *runs;
+	uint64_t *ranks; /* of each run: data clusters before it */
+	size_t n_runs;
+	uint64_t *tables; /* indexes in L1 that have an L2 table, in order */
+	uint64_t l1_entries;
+	struct part refcount_table, refcount_blocks, l1, l2, data;
+};
+
+static uint64_t div_up(uint64_t a, uint64_t b)
+{
+	return (a + b - 1) / b;
+}
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* ---- which clusters hold data ---- */
+
+typedef vec_of(struct data_run) runs_t;
+
+static void add_extent(runs_t *runs, uint64_t start, uint64_t length)
+{
+	uint64_t first = start >> CLUSTER_BITS, end = div_up(start + length, CLUSTER);
+	struct data_run *last = runs->n ? &runs->at[runs->n - 1] : NULL;
+
+	if (last && last->first + last->n >= first) {
+		if (end > last->first + last->n)
+			last->n = end - last->first;
+	} else {
+		vec_push(runs, ((struct data_run){ first, end - first }));
+	}
+}
+
+int standalone_scan(struct image *image, struct data_run **ret, size_t *ret_n, struct err *err)
+{
+	runs_t runs = { 0 };
+	uint64_t offset = 0;
+
+	while (offset < image_size(image)) {
+		struct extent extents[64];
+		size_t n;
+		int r = image_extents(image, offset, image_size(image) - offset, extents, 64, &n, err);
+
+		if (r < 0) {
+			vec_free(&runs);
+			return r;
+		}
+		for (size_t i = 0; i < n; i++) {
+			if (extents[i].kind == EXTENT_DATA)
+				add_extent(&runs, extents[i].start, extents[i].length);
+			offset += extents[i].length;
+		}
+	}
+	*ret = runs.at;
+	*ret_n = runs.n;
+	return 0;
+}
+
+/* ---- where everything lies ---- */
+
+static uint64_t rank_runs(struct standalone *s)
+{
+	uint64_t rank = 0;
+
+	s->ranks = xcalloc(s->n_runs + 1, sizeof(*s->ranks));
+	for (size_t i = 0; i < s->n_runs; i++) {
+		s->ranks[i] = rank;
+		rank += s->runs[i].n;
+	}
+	return rank;
+}
+
+static uint64_t find_tables(struct standalone *s)
+{
+	vec_of(uint64_t) tables = { 0 };
+
+	for (size_t i = 0; i < s->n_runs; i++) {
+		uint64_t last = (s->runs[i].first + s->runs[i].n - 1) / ENTRIES;
+
+		for (uint64_t t = s->runs[i].first / ENTRIES; t <= last; t++)
+			if (!tables.n || tables.at[tables.n - 1] != t)
+				vec_push(&tables, t);
+	}
+	s->tables = tables.at;
+	return tables.n;
+}
+
+/* The refcounts count themselves: so it is gone round until it fits. */
+static void lay_out(struct standalone *s, uint64_t n_data, uint64_t n_tables)
+{
+	uint64_t l1 = div_up(s->l1_entries, ENTRIES), rest = 1 + l1 + n_tables + n_data;
+	uint64_t blocks = 0, table = 0;
+
+	for (;;) {
+		uint64_t b = div_up(rest + blocks + table, REFCOUNTS), t = div_up(b, ENTRIES);
+
+		if (b == blocks && t == table)
+			break;
+		blocks = b;
+		table = t;
+	}
+	s->refcount_table = (struct part){ 1, table };
+	s->refcount_blocks = (struct part){ 1 + table, blocks };
+	s->l1 = (struct part){ 1 + table + blocks, l1 };
+	s->l2 = (struct part){ s->l1.first + l1, n_tables };
+	s->data = (struct part){ s->l2.first + n_tables, n_data };
+}
+
+struct standalone *standalone_new(struct image *image, struct data_run *runs, size_t n)
+{
+	struct standalone *s = xnew(struct standalone);
+	uint64_t clusters = div_up(image_size(image), CLUSTER);
+
+	s->image = image;
+	s->runs = runs;
+	s->n_runs = n;
+	s->l1_entries = clusters ? div_up(clusters, ENTRIES) : 1;
+	lay_out(s, rank_runs(s), find_tables(s));
+	return s;
+}
+
+void standalone_free(struct standalone *s)
+{
+	if (!s)
+		return;
+	free(s->runs);
+	free(s->ranks);
+	free(s->tables);
+	free(s);
+}
+
+uint64_t standalone_size(const struct standalone *s)
+{
+	return (s->data.first + s->data.n) << CLUSTER_BITS;
+}
+
+/* ---- one cluster of the tables ---- */
+
+static void put32(char *buf, size_t at, uint32_t v)
+{
+	v = htobe32(v);
+	memcpy(buf + at, &v, sizeof(v));
+}
+
+static void put64(char *buf, size_t at, uint64_t v)
+{
+	v = htobe64(v);
+	memcpy(buf + at, &v, sizeof(v));
+}
+
+/* The specification's table of the header; what is not named here is 0. */
+static void fill_header(const struct standalone *s, char *buf)
+{
+	memcpy(buf, "QFI\xfb", 4);
+	put32(buf, 4, 3); /* version */
+	put32(buf, 20, CLUSTER_BITS);
+	put64(buf, 24, image_size(s->image));
+	put32(buf, 36, s->l1_entries);
+	put64(buf, 40, s->l1.first << CLUSTER_BITS);
+	put64(buf, 48, s->refcount_table.first << CLUSTER_BITS);
+	put32(buf, 56, s->refcount_table.n);
+	put32(buf, 96, REFCOUNT_ORDER);
+	put32(buf, 100, HEADER_LENGTH);
+}
+
+static void fill_refcount_table(const struct standalone *s, uint64_t index, char *buf)
+{
+	for (uint64_t i = 0; i < ENTRIES && index * ENTRIES + i < s->refcount_blocks.n; i++)
+		put64(buf, i * 8,
+		      (s->refcount_blocks.first + index * ENTRIES + i) << CLUSTER_BITS);
+}
+
+/* Every cluster of the file is used once. */
+static void fill_refcount_block(const struct standalone *s, uint64_t index, char *buf)
+{
+	uint64_t total = s->data.first + s->data.n;
+
+	for (uint64_t i = 0; i < REFCOUNTS && index * REFCOUNTS + i < total; i++)
+		buf[i * 2 + 1] = 1;
+}
+
+/* The number of the first of n ordered values that is at least `wanted`. */
+static size_t lower_bound(const uint64_t *values, size_t n, uint64_t wanted)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (values[middle] < wanted)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void fill_l1(const struct standalone *s, uint64_t index, char *buf)
+{
+	for (size_t i = lower_bound(s->tables, s->l2.n, index * ENTRIES);
+	     i < s->l2.n && s->tables[i] < (index + 1) * ENTRIES; i++)
+		put64(buf, (s->tables[i] - index * ENTRIES) * 8,
+		      (s->l2.first + i) << CLUSTER_BITS | COPIED);
+}
+
+/* The first run that ends behind `cluster`. */
+static size_t run_from(const struct standalone *s, uint64_t cluster)
+{
+	size_t low = 0, high = s->n_runs;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (s->runs[middle].first + s->runs[middle].n <= cluster)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void fill_l2(const struct standalone *s, uint64_t index, char *buf)
+{
+	uint64_t begin = s->tables[index] * ENTRIES, end = begin + ENTRIES;
+
+	for (size_t i = run_from(s, begin); i < s->n_runs && s->runs[i].first < end; i++) {
+		const struct data_run *run = &s->runs[i];
+		uint64_t from = run->first > begin ? run->first : begin;
+		uint64_t to = min(run->first + run->n, end);
+
+		for (uint64_t c = from; c < to; c++)
+			put64(buf, (c - begin) * 8,
+			      (s->data.first + s->ranks[i] + (c - run->first)) << CLUSTER_BITS |
+				      COPIED);
+	}
+}
+
+static bool lies_in(const struct part *part, uint64_t cluster, uint64_t *ret_index)
+{
+	*ret_index = cluster - part->first;
+	return cluster >= part->first && *ret_index < part->n;
+}
+
+static void fill_tables(const struct standalone *s, uint64_t cluster, char *buf)
+{
+	uint64_t index;
+
+	memset(buf, 0, CLUSTER);
+	if (cluster == 0)
+		fill_header(s, buf);
+	else if (lies_in(&s->refcount_table, cluster, &index))
+		fill_refcount_table(s, index, buf);
+	else if (lies_in(&s->refcount_blocks, cluster, &index))
+		fill_refcount_block(s, index, buf);
+	else if (lies_in(&s->l1, cluster, &index))
+		fill_l1(s, index, buf);
+	else if (lies_in(&s->l2, cluster, &index))
+		fill_l2(s, index, buf);
+}
+
+/* ---- reading ---- */
+
+static size_t read_tables(const struct standalone *s, char *buf, size_t length, uint64_t offset)
+{
+	cleanup_free char *cluster = xcalloc(1, CLUSTER);
+	uint64_t within = offset & (CLUSTER - 1);
+
+	length = min(length, CLUSTER - within);
+	fill_tables(s, offset >> CLUSTER_BITS, cluster);
+	memcpy(buf, cluster + within, length);
+	return length;
+}
+
+/* As far as the clusters of one run go. Past the end of the disk it is zero. */
+static ssize_t read_data(struct standalone *s, char *buf, size_t length, uint64_t offset,
+			 struct err *err)
+{
+	uint64_t rank = (offset >> CLUSTER_BITS) - s->data.first;
+	size_t i = lower_bound(s->ranks, s->n_runs, rank + 1) - 1;
+	uint64_t cluster = s->runs[i].first + (rank - s->ranks[i]);
+	uint64_t at = (cluster << CLUSTER_BITS) + (offset & (CLUSTER - 1));
+	uint64_t end = (s->runs[i].first + s->runs[i].n) << CLUSTER_BITS;
+	ssize_t n;
+
+	length = min(length, end - at);
+	n = image_read(s->image, buf, length, at, err);
+	if (n < 0)
+		return n;
+	memset(buf + n, 0, length - n);
+	return length;
+}
+
+ssize_t standalone_read(struct standalone *s, void *buf, size_t length, uint64_t offset,
+			struct err *err)
+{
+	size_t done = 0;
+
+	if (offset >= standalone_size(s))
+		return 0;
+	length = min(length, standalone_size(s) - offset);
+	while (done < length) {
+		uint64_t at = offset + done;
+		ssize_t n;
+
+		if (at >> CLUSTER_BITS < s->data.first)
+			n = read_tables(s, (char *)buf + done, length - done, at);
+		else
+			n = read_data(s, (char *)buf + done, length - done, at, err);
+		if (n < 0)
+			return n;
+		done += n;
+	}
+	return done;
+}
