@@ -25,7 +25,7 @@ struct piece {
 	uint64_t start, length; /* in the image, bytes */
 	uint64_t host;          /* as in struct qcow2_run */
 	const char *damage;
-	uint32_t layer;         /* 0 is the top; not for holes and zeroes */
+	uint32_t layer;         /* 0 is the top; not for holes */
 	enum piece_kind kind;
 };
 

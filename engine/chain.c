@@ -18,6 +18,7 @@
 #include "engine/slices.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 
 struct image {
 	vec_of(struct chain_layer) layers; /* 0 is the top */
@@ -121,6 +122,19 @@ uint64_t image_size(const struct image *image)
 	return image->flat.size;
 }
 
+bool image_find_layer(const struct image *image, const char *path, size_t *ret)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return false;
+	for (*ret = 0; *ret < image->layers.n; ++*ret)
+		if (image->layers.at[*ret].dev == st.st_dev &&
+		    image->layers.at[*ret].ino == st.st_ino)
+			return true;
+	return false;
+}
+
 /* ---- extents ---- */
 
 static uint64_t min(uint64_t a, uint64_t b)
@@ -176,6 +190,7 @@ static struct extent extent_of(const struct piece *piece, uint64_t from, uint64_
 		break;
 	case PIECE_ZERO:
 		x.kind = EXTENT_ZERO;
+		x.layer = piece->layer;
 		break;
 	case PIECE_DATA:
 	case PIECE_COMPRESSED:
@@ -212,11 +227,10 @@ static int first_extent(struct image *image, uint64_t offset, uint64_t length, s
 
 static bool can_join(const struct extent *a, const struct extent *b)
 {
-	if (a->kind != b->kind)
+	if (a->kind != b->kind || a->layer != b->layer)
 		return false;
 	return a->kind != EXTENT_DATA ||
-	       (!a->compressed && !b->compressed && a->layer == b->layer &&
-		a->offset + a->length == b->offset);
+	       (!a->compressed && !b->compressed && a->offset + a->length == b->offset);
 }
 
 int image_extents(struct image *image, uint64_t offset, uint64_t length, struct extent *extents,

@@ -32,6 +32,9 @@ int image_extents(struct image *image, uint64_t offset, uint64_t length, struct 
 ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offset,
 		   struct err *err);
 
+/* Which of the image's layers the file at `path` is, 0 being the top. */
+bool image_find_layer(const struct image *image, const char *path, size_t *ret);
+
 /* How many bytes of the image are data. Walks the whole map once. */
 int image_allocated(struct image *image, uint64_t *ret, struct err *err);
 

@@ -77,97 +77,165 @@ static int try_open(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size
 	return r < 0 ? r : image_open(path, format, ret, err);
 }
 
-/* A merge may take a layer out of the chain between finding and opening it:
- * then it is found elsewhere at the second try. */
-static int open_current(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
-			struct image **ret, struct err *err)
-{
-	int r = try_open(e, vm_id, snapshot_id, disk, ret, err);
+/* ---- what a file of a shape is made of ---- */
 
-	for (int again = 0; r == -ENOENT && again < 3; again++) {
-		engine_vm_refresh(e, vm_id, 0);
-		r = try_open(e, vm_id, snapshot_id, disk, ret, err);
+/* What tells a layout from others, as the VM is at this moment. */
+struct description {
+	char *target, *backing;
+	char *parent_path; /* the parent's layer, NULL if it stands alone */
+	struct timespec created;
+	struct layout layout;
+};
+
+static void description_clear(struct description *d)
+{
+	free(d->target);
+	free(d->backing);
+	free(d->parent_path);
+}
+
+static const struct snapshot_disk *disk_of(const struct snapshot *s, const char *target)
+{
+	for (size_t i = 0; s && i < s->n_disks; i++)
+		if (streq(s->disks[i].target, target))
+			return &s->disks[i];
+	return NULL;
+}
+
+static int describe(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		    enum disk_shape shape, struct description *ret, struct err *err)
+{
+	struct vm *vm = engine_vm(e, vm_id);
+	const struct snapshot *s, *parent;
+	const struct snapshot_disk *below = NULL;
+	int r = need_snapshot(vm, snapshot_id, &s, err);
+
+	if (r >= 0 && disk >= s->n_disks)
+		r = err_set(err, ENOENT, "the snapshot has no such disk");
+	if (r >= 0) {
+		parent = vm_snapshot(vm, s->parent);
+		if (shape == SHAPE_LAYER)
+			below = disk_of(parent, s->disks[disk].target);
+		ret->target = xstrdup(s->disks[disk].target);
+		ret->parent_path = below ? xstrdup(below->path) : NULL;
+		ret->backing = below ? xasprintf("../%s/%s.qcow2", parent->name, ret->target) :
+				       xstrdup("");
+		ret->created = s->created;
+		ret->layout = (struct layout){
+			.snapshot = snapshot_id, .target = ret->target, .shape = shape,
+			.parent = below ? parent->id : 0, .backing = ret->backing,
+		};
 	}
-	/* The name was there, so its absence is damage, not a missing file of the tree. */
-	return r == -ENOENT ? err_set(err, EIO, "%s", err ? err->msg : "") : r;
-}
-
-static int target_of(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
-		     char **ret, struct err *err)
-{
-	cleanup_free char *path = NULL, *format = NULL;
-
-	return find_layer(e, vm_id, snapshot_id, disk, &path, &format, ret, err);
-}
-
-/* ---- the layout of a stand-alone qcow2 ---- */
-
-/* The runs as the registry keeps them, and back. */
-static void swap_runs(struct data_run *runs, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		runs[i].first = htole64(runs[i].first);
-		runs[i].n = htole64(runs[i].n);
-	}
-}
-
-/* Finds the layout out, and keeps it unless somebody else was faster. */
-static int make_layout(struct engine *e, uint32_t snapshot_id, const char *target,
-		       struct image *image, struct err *err)
-{
-	struct data_run *runs, *kept;
-	struct standalone *s;
-	size_t n = 0, bytes;
-	int r = standalone_scan(image, &runs, &n, err);
-
-	if (r < 0)
-		return r;
-	bytes = n * sizeof(*runs);
-	kept = xcalloc(n + 1, sizeof(*kept));
-	if (n)
-		memcpy(kept, runs, bytes);
-	swap_runs(kept, n);
-	s = standalone_new(image, runs, n);
-	r = registry_add_layout(e->registry, snapshot_id, target, standalone_size(s), kept, bytes,
-				err);
-	standalone_free(s);
-	free(kept);
+	vm_unref(vm);
 	return r;
 }
 
-static int get_standalone(struct engine *e, uint32_t snapshot_id, const char *target,
-			  struct image *image, struct standalone **ret, struct err *err)
+/* A run as the registry keeps it: two 64-bit numbers, little-endian. */
+struct kept_run {
+	uint64_t first;
+	uint64_t n; /* twice, and one more if they are zero */
+};
+
+static struct kept_run *pack_runs(const struct data_run *runs, size_t n)
 {
-	void *runs = NULL;
-	size_t bytes = 0;
-	int r = registry_layout(e->registry, snapshot_id, target, &runs, &bytes, err);
+	struct kept_run *kept = xcalloc(n + 1, sizeof(*kept));
+
+	for (size_t i = 0; i < n; i++) {
+		kept[i].first = htole64(runs[i].first);
+		kept[i].n = htole64(runs[i].n << 1 | runs[i].zero);
+	}
+	return kept;
+}
+
+static struct data_run *unpack_runs(const struct kept_run *kept, size_t n)
+{
+	struct data_run *runs = xcalloc(n + 1, sizeof(*runs));
+
+	for (size_t i = 0; i < n; i++) {
+		runs[i].first = le64toh(kept[i].first);
+		runs[i].n = le64toh(kept[i].n) >> 1;
+		runs[i].zero = le64toh(kept[i].n) & 1;
+	}
+	return runs;
+}
+
+/* Finds it out, and keeps it unless somebody else was faster. */
+static int make_layout(struct engine *e, struct description *d, struct image *image,
+		       struct err *err)
+{
+	cleanup_free struct kept_run *kept = NULL;
+	struct data_run *runs;
+	struct standalone *s;
+	size_t n = 0, n_layers = ALL_LAYERS;
+	int r;
+
+	/* A merge that is just moving layers: the caller asks again. */
+	if (d->parent_path && !image_find_layer(image, d->parent_path, &n_layers))
+		return err_set(err, ENOENT, "%s, the layer of its parent, does not lie under it",
+			       d->parent_path);
+	r = standalone_scan(image, n_layers, &runs, &n, err);
+	if (r < 0)
+		return r;
+	kept = pack_runs(runs, n);
+	s = standalone_new(image, runs, n, d->backing);
+	d->layout.size = standalone_size(s);
+	standalone_free(s);
+	return registry_add_layout(e->registry, &d->layout, kept, n * sizeof(*kept), err);
+}
+
+static int get_standalone(struct engine *e, struct description *d, struct image *image,
+			  struct standalone **ret, struct err *err)
+{
+	cleanup_free void *kept = NULL;
+	size_t bytes = 0, n;
+	int r = registry_layout(e->registry, &d->layout, &kept, &bytes, err);
 
 	if (r == -ENOENT) {
-		r = make_layout(e, snapshot_id, target, image, err);
+		r = make_layout(e, d, image, err);
 		if (r >= 0)
-			r = registry_layout(e->registry, snapshot_id, target, &runs, &bytes, err);
+			r = registry_layout(e->registry, &d->layout, &kept, &bytes, err);
 	}
 	if (r == -ENOENT)
 		return err_set(err, ENOENT, "there is no such snapshot any more");
 	if (r < 0)
 		return r;
-	swap_runs(runs, bytes / sizeof(struct data_run));
-	*ret = standalone_new(image, runs, bytes / sizeof(struct data_run));
+	n = bytes / sizeof(struct kept_run);
+	*ret = standalone_new(image, unpack_runs(kept, n), n, d->backing);
 	return 0;
 }
 
 /* ---- files ---- */
 
+static int try_shape(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
+		     enum disk_shape shape, struct disk_file *f, struct err *err)
+{
+	cleanup(description_clear) struct description d = { 0 };
+	int r = describe(e, vm_id, snapshot_id, disk, shape, &d, err);
+
+	if (r >= 0)
+		r = try_open(e, vm_id, snapshot_id, disk, &f->image, err);
+	if (r >= 0 && shape != SHAPE_RAW)
+		r = get_standalone(e, &d, f->image, &f->standalone, err);
+	if (r < 0) {
+		image_close(f->image);
+		f->image = NULL;
+	}
+	return r;
+}
+
+/* A merge may take a layer out of the chain between finding and opening it:
+ * then it is found elsewhere at the second try. */
 static int open_shape(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
 		      enum disk_shape shape, struct disk_file *f, struct err *err)
 {
-	cleanup_free char *target = NULL;
-	int r = open_current(e, vm_id, snapshot_id, disk, &f->image, err);
+	int r = try_shape(e, vm_id, snapshot_id, disk, shape, f, err);
 
-	if (r < 0 || shape == SHAPE_RAW)
-		return r;
-	r = target_of(e, vm_id, snapshot_id, disk, &target, err);
-	return r < 0 ? r : get_standalone(e, snapshot_id, target, f->image, &f->standalone, err);
+	for (int again = 0; r == -ENOENT && again < 3; again++) {
+		engine_vm_refresh(e, vm_id, 0);
+		r = try_shape(e, vm_id, snapshot_id, disk, shape, f, err);
+	}
+	/* The name was there, so its absence is damage, not a missing file of the tree. */
+	return r == -ENOENT ? err_set(err, EIO, "%s", err ? err->msg : "") : r;
 }
 
 static void disk_file_free(struct disk_file *f)
@@ -250,51 +318,53 @@ ssize_t disk_file_read(struct disk_file *f, void *buf, size_t length, uint64_t o
 
 /* ---- stat ---- */
 
-static int known_size(struct engine *e, uint32_t snapshot_id, const char *target,
-		      enum disk_shape shape, uint64_t *ret_size, uint64_t *ret_allocated)
+static int known_stat(struct engine *e, struct description *d, struct disk_stat *ret)
 {
 	int r;
 
-	if (shape == SHAPE_RAW)
-		return registry_allocated(e->registry, snapshot_id, target, ret_size,
-					  ret_allocated, NULL);
-	r = registry_layout_size(e->registry, snapshot_id, target, ret_size, NULL);
-	if (r >= 0)
-		*ret_allocated = *ret_size;
-	return r;
+	ret->changed = d->created;
+	if (d->layout.shape == SHAPE_RAW)
+		return registry_allocated(e->registry, d->layout.snapshot, d->target, &ret->size,
+					  &ret->allocated, NULL);
+	r = registry_layout(e->registry, &d->layout, NULL, NULL, NULL);
+	if (r < 0)
+		return r;
+	ret->size = ret->allocated = d->layout.size;
+	ret->changed = d->layout.changed;
+	return 0;
 }
 
-static int find_size(struct engine *e, uint32_t snapshot_id, const char *target,
-		     enum disk_shape shape, struct image *image, struct err *err)
+/* Opening a qcow2 has found all out; of a raw file the map is still to be walked. */
+static int learn(struct engine *e, const struct description *d, struct disk_file *f,
+		 struct err *err)
 {
 	uint64_t allocated;
 	int r;
 
-	if (shape == SHAPE_QCOW2)
-		return make_layout(e, snapshot_id, target, image, err);
-	r = image_allocated(image, &allocated, err);
-	return r < 0 ? r : registry_set_allocated(e->registry, snapshot_id, target,
-						  image_size(image), allocated, err);
+	if (d->layout.shape != SHAPE_RAW)
+		return 0;
+	r = image_allocated(f->image, &allocated, err);
+	return r < 0 ? r : registry_set_allocated(e->registry, d->layout.snapshot, d->target,
+						  image_size(f->image), allocated, err);
 }
 
 int engine_disk_stat(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
-		     enum disk_shape shape, uint64_t *ret_size, uint64_t *ret_allocated,
-		     struct err *err)
+		     enum disk_shape shape, struct disk_stat *ret, struct err *err)
 {
-	cleanup_free char *target = NULL;
-	struct image *image;
-	int r = target_of(e, vm_id, snapshot_id, disk, &target, err);
+	cleanup(description_clear) struct description d = { 0 };
+	struct disk_file *f;
+	int r = describe(e, vm_id, snapshot_id, disk, shape, &d, err);
 
-	if (r < 0 || known_size(e, snapshot_id, target, shape, ret_size, ret_allocated) >= 0)
+	if (r < 0 || known_stat(e, &d, ret) >= 0)
 		return r;
 	/* Not held: a stat must not make a delete fail. If the snapshot goes
 	 * meanwhile the figures are thrown away with it. */
-	r = open_current(e, vm_id, snapshot_id, disk, &image, err);
-	if (r < 0)
-		return r;
-	r = find_size(e, snapshot_id, target, shape, image, err);
-	image_close(image);
-	if (r >= 0 && known_size(e, snapshot_id, target, shape, ret_size, ret_allocated) < 0)
+	f = xnew(struct disk_file);
+	r = open_shape(e, vm_id, snapshot_id, disk, shape, f, err);
+	if (r >= 0)
+		r = learn(e, &d, f, err);
+	disk_file_free(f);
+	if (r >= 0 && known_stat(e, &d, ret) < 0)
 		r = err_set(err, ENOENT, "there is no such snapshot any more");
 	return r < 0 ? r : 0;
 }

@@ -213,6 +213,7 @@ void engine_wait_cancel(struct engine *e, uint64_t ticket);
 enum disk_shape {
 	SHAPE_RAW,   /* flat, as the VM sees it */
 	SHAPE_QCOW2, /* the same content as one qcow2 that stands alone */
+	SHAPE_LAYER, /* only what differs from its parent, as a qcow2 that lies on the parent's */
 };
 
 /* A disk that is open. It may be used by many threads at once. */
@@ -228,23 +229,28 @@ struct extent {
 	uint64_t start;  /* in the file, bytes */
 	uint64_t length; /* bytes, never 0 */
 	enum extent_kind kind;
-	unsigned layer;  /* EXTENT_DATA: 0 is the top of the chain */
+	unsigned layer;  /* not for EXTENT_HOLE: 0 is the top of the chain */
 	bool compressed; /* EXTENT_DATA */
 	uint64_t offset; /* EXTENT_DATA: where in that layer's data, bytes, unless compressed */
 };
 
 /* Opens disk number `disk` of a snapshot. The snapshot cannot be deleted until
  * engine_disk_close. EOPNOTSUPP, with the name of the reason, for what the reader
- * cannot read. The bytes of a file, and its size, never change. */
+ * cannot read. The bytes and the size of a file never change while it is open,
+ * and those of SHAPE_RAW and SHAPE_QCOW2 as long as the snapshot is there. */
 int engine_disk_open(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
 		     enum disk_shape shape, struct disk_file **ret, struct err *err);
 void engine_disk_close(struct engine *e, struct disk_file *f); /* NULL is allowed */
 
-/* Size of the file and how many bytes of it are data, without keeping it open.
- * The first call for a disk may read its map, later ones are free. */
+struct disk_stat {
+	uint64_t size, allocated; /* of the file, and how much of it is data; bytes */
+	struct timespec changed;  /* when its bytes last did */
+};
+
+/* Without keeping it open. The first call for a disk may read its map, later ones
+ * are free. */
 int engine_disk_stat(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
-		     enum disk_shape shape, uint64_t *ret_size, uint64_t *ret_allocated,
-		     struct err *err);
+		     enum disk_shape shape, struct disk_stat *ret, struct err *err);
 
 uint64_t disk_file_size(const struct disk_file *f); /* bytes */
 

@@ -159,59 +159,53 @@ int registry_set_allocated(struct registry *r, uint32_t snapshot_id, const char 
 		       target, (int64_t)size, (int64_t)allocated, (int64_t)snapshot_id);
 }
 
-/* ---- stand-alone qcow2 ---- */
+/* ---- images as qcow2 ---- */
 
-/* 1 with a row, -ENOENT without one. */
-static int find_layout(struct registry *r, const char *sql, uint32_t snapshot_id,
-		       const char *target, sqlite3_stmt **ret, struct err *err)
-{
-	int rc = sql_prepare(r, ret, err, sql, "is", (int64_t)snapshot_id, target);
-
-	if (rc >= 0)
-		rc = sql_step(r, *ret, err);
-	return rc == 0 ? -ENOENT : rc;
-}
-
-int registry_layout_size(struct registry *r, uint32_t snapshot_id, const char *target,
-			 uint64_t *ret, struct err *err)
+int registry_layout(struct registry *r, struct layout *l, void **ret_runs, size_t *ret_bytes,
+		    struct err *err)
 {
 	cleanup_stmt sqlite3_stmt *stmt = NULL;
 	LOCK_SCOPE(&r->lock);
-	int rc = find_layout(r, "SELECT size FROM layout WHERE snapshot = ? AND target = ?",
-			     snapshot_id, target, &stmt, err);
+	int64_t ns;
+	int rc;
 
-	if (rc < 0)
+	rc = sql_prepare(r, &stmt, err, "SELECT size, changed_ns, runs FROM layout WHERE snapshot = ?"
+				    " AND target = ? AND shape = ? AND parent = ? AND backing = ?",
+		     "isiis", (int64_t)l->snapshot, l->target, (int64_t)l->shape,
+		     (int64_t)l->parent, l->backing);
+	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
 		return rc;
-	*ret = sqlite3_column_int64(stmt, 0);
-	return 0;
-}
-
-int registry_layout(struct registry *r, uint32_t snapshot_id, const char *target, void **ret,
-		    size_t *ret_bytes, struct err *err)
-{
-	cleanup_stmt sqlite3_stmt *stmt = NULL;
-	LOCK_SCOPE(&r->lock);
-	int rc = find_layout(r, "SELECT runs FROM layout WHERE snapshot = ? AND target = ?",
-			     snapshot_id, target, &stmt, err);
-	const void *blob;
-
-	if (rc < 0)
-		return rc;
-	blob = sqlite3_column_blob(stmt, 0);
-	*ret_bytes = sqlite3_column_bytes(stmt, 0);
-	*ret = xcalloc(1, *ret_bytes + 1);
+	if (rc == 0)
+		return -ENOENT;
+	ns = sqlite3_column_int64(stmt, 1);
+	l->size = sqlite3_column_int64(stmt, 0);
+	l->changed = (struct timespec){ ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
+	if (!ret_runs)
+		return 0;
+	*ret_bytes = sqlite3_column_bytes(stmt, 2);
+	*ret_runs = xcalloc(1, *ret_bytes + 1);
 	if (*ret_bytes)
-		memcpy(*ret, blob, *ret_bytes);
+		memcpy(*ret_runs, sqlite3_column_blob(stmt, 2), *ret_bytes);
 	return 0;
 }
 
-int registry_add_layout(struct registry *r, uint32_t snapshot_id, const char *target,
-			uint64_t size, const void *runs, size_t bytes, struct err *err)
+int registry_add_layout(struct registry *r, const struct layout *l, const void *runs,
+			size_t bytes, struct err *err)
 {
+	struct timespec now;
 	LOCK_SCOPE(&r->lock);
 
-	/* Only while the snapshot is there. */
-	return sql_execute(r, err, "INSERT OR IGNORE INTO layout (snapshot, target, size, runs)"
-			       " SELECT id, ?, ?, ? FROM snapshot WHERE id = ?", "sibi",
-		       target, (int64_t)size, runs ?: "", bytes, (int64_t)snapshot_id);
+	clock_gettime(CLOCK_REALTIME, &now);
+	/* Only while the snapshot is there. rsync compares times to the second: so
+	 * another layout is a second younger at least. */
+	return sql_execute(r, err, "INSERT INTO layout (snapshot, target, shape, parent, backing, size,"
+			       " changed_ns, runs)"
+			       " SELECT id, ?, ?, ?, ?, ?, created_ns, ? FROM snapshot WHERE id = ?"
+			       " ON CONFLICT (snapshot, target, shape) DO UPDATE SET"
+			       " parent = excluded.parent, backing = excluded.backing,"
+			       " size = excluded.size,"
+			       " changed_ns = MAX(?, changed_ns + 1000000000), runs = excluded.runs"
+			       " WHERE parent <> excluded.parent OR backing <> excluded.backing",
+		       "siisibii", l->target, (int64_t)l->shape, (int64_t)l->parent, l->backing,
+		       (int64_t)l->size, runs ?: "", bytes, (int64_t)l->snapshot, to_ns(now));
 }

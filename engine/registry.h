@@ -69,15 +69,27 @@ int registry_allocated(struct registry *r, uint32_t snapshot_id, const char *tar
 int registry_set_allocated(struct registry *r, uint32_t snapshot_id, const char *target,
 			   uint64_t size, uint64_t allocated, struct err *err);
 
-/* What the image as a stand-alone qcow2 is made of; `runs` is kept as it is given,
- * and never changes while the snapshot is there: if there is one already, the new
- * one is forgotten. -ENOENT if there is none. The caller frees *ret. */
-int registry_layout_size(struct registry *r, uint32_t snapshot_id, const char *target,
-			 uint64_t *ret, struct err *err);
-int registry_layout(struct registry *r, uint32_t snapshot_id, const char *target, void **ret,
-		    size_t *ret_bytes, struct err *err);
-int registry_add_layout(struct registry *r, uint32_t snapshot_id, const char *target,
-			uint64_t size, const void *runs, size_t bytes, struct err *err);
+/* What an image as a qcow2 is made of. */
+struct layout {
+	uint32_t snapshot;
+	const char *target;
+	enum disk_shape shape;
+	uint32_t parent;     /* snapshot that it lies on, 0 if it stands alone */
+	const char *backing; /* ... and the name of its file, "" */
+	uint64_t size;       /* of the file, bytes */
+	struct timespec changed;
+};
+
+/* Finds the layout with the first five fields, and fills in the others; *ret_runs
+ * (NULL if they are not wanted) are as they were given, and the caller frees them.
+ * -ENOENT if there is none. */
+int registry_layout(struct registry *r, struct layout *l, void **ret_runs, size_t *ret_bytes,
+		    struct err *err);
+/* Keeps one, all but `changed`: that is when the snapshot was taken, or, if it takes
+ * the place of one on another parent, now. If there is one on the same already, that
+ * one stays: what has been seen of a file never changes. */
+int registry_add_layout(struct registry *r, const struct layout *l, const void *runs,
+			size_t bytes, struct err *err);
 
 /* ---- tombstones: layers of deleted snapshots, and of states left by a revert ---- */
 

@@ -30,14 +30,18 @@ CREATE TABLE IF NOT EXISTS image (
 	PRIMARY KEY (snapshot, target)
 );
 
--- Which clusters hold data in the image as a stand-alone qcow2: found once, and kept,
+-- What is in an image as a qcow2, alone or on its parent's: found once, and kept,
 -- because what lies where in that file depends on it.
 CREATE TABLE IF NOT EXISTS layout (
-	snapshot INTEGER NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE,
-	target   TEXT NOT NULL,
-	size     INTEGER NOT NULL,           -- of the file, bytes
-	runs     BLOB NOT NULL,              -- first and number, 64 bits each, little-endian
-	PRIMARY KEY (snapshot, target)
+	snapshot   INTEGER NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE,
+	target     TEXT NOT NULL,
+	shape      INTEGER NOT NULL,         -- enum disk_shape
+	parent     INTEGER NOT NULL,         -- snapshot, 0 if it stands alone
+	backing    TEXT NOT NULL,            -- name of the file that it lies on, or empty
+	size       INTEGER NOT NULL,         -- of the file, bytes
+	changed_ns INTEGER NOT NULL,         -- since the epoch
+	runs       BLOB NOT NULL,            -- see disk-files.c
+	PRIMARY KEY (snapshot, target, shape)
 );
 
 -- Layers that no snapshot is named for any more, and that wait to be merged.

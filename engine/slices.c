@@ -207,10 +207,10 @@ static bool goes_on(const struct piece *a, const struct piece *b)
 {
 	if (a->kind != b->kind || a->kind == PIECE_COMPRESSED)
 		return false;
-	if (a->kind == PIECE_HOLE || a->kind == PIECE_ZERO)
+	if (a->kind == PIECE_HOLE)
 		return true;
 	return a->layer == b->layer && a->damage == b->damage &&
-	       (a->kind == PIECE_DAMAGED || a->host + a->length == b->host);
+	       (a->kind != PIECE_DATA || a->host + a->length == b->host);
 }
 
 static size_t join(struct piece *pieces, size_t n)

@@ -15,6 +15,9 @@
 #define REFCOUNT_ORDER 4
 #define COPIED (1ULL << 63)               /* "its refcount is 1" */
 #define HEADER_LENGTH 104
+#define EXT_BACKING_FORMAT 0xe2792acau
+#define BACKING_AT (HEADER_LENGTH + 8 + 8 + 8) /* behind that extension and the end of them */
+#define ZERO_CLUSTER 1
 
 /* Part of the file, in clusters. */
 struct part {
@@ -23,6 +26,7 @@ struct part {
 
 struct standalone {
 	struct image *image;
+	char *backing;
 	struct data_run *runs;
 	uint64_t *ranks; /* of each run: data clusters before it */
 	size_t n_runs;
@@ -45,20 +49,51 @@ static uint64_t min(uint64_t a, uint64_t b)
 
 typedef vec_of(struct data_run) runs_t;
 
-static void add_extent(runs_t *runs, uint64_t start, uint64_t length)
+/* Clusters [first, end), of which the first may be in the last run already. */
+static void add_run(runs_t *runs, uint64_t first, uint64_t end, bool zero)
 {
-	uint64_t first = start >> CLUSTER_BITS, end = div_up(start + length, CLUSTER);
 	struct data_run *last = runs->n ? &runs->at[runs->n - 1] : NULL;
 
-	if (last && last->first + last->n >= first) {
-		if (end > last->first + last->n)
-			last->n = end - last->first;
-	} else {
-		vec_push(runs, ((struct data_run){ first, end - first }));
-	}
+	if (last && first < last->first + last->n)
+		first = last->first + last->n;
+	if (first >= end)
+		return;
+	if (last && last->zero == zero && last->first + last->n == first)
+		last->n += end - first;
+	else
+		vec_push(runs, ((struct data_run){ first, end - first, zero }));
 }
 
-int standalone_scan(struct image *image, struct data_run **ret, size_t *ret_n, struct err *err)
+static void add_data(runs_t *runs, uint64_t start, uint64_t end)
+{
+	add_run(runs, start >> CLUSTER_BITS, div_up(end, CLUSTER), false);
+}
+
+/* A cluster that is zero in part only is data. */
+static void add_zero(runs_t *runs, uint64_t start, uint64_t end, uint64_t size)
+{
+	uint64_t first = div_up(start, CLUSTER);
+	uint64_t last = end == size ? div_up(end, CLUSTER) : end >> CLUSTER_BITS;
+
+	if (first > start >> CLUSTER_BITS)
+		add_data(runs, start, min(end, first << CLUSTER_BITS));
+	add_run(runs, first, last, true);
+	if (first <= last && last << CLUSTER_BITS < end)
+		add_data(runs, last << CLUSTER_BITS, end);
+}
+
+static void add_extent(runs_t *runs, const struct extent *x, size_t n_layers, uint64_t size)
+{
+	if (x->kind == EXTENT_HOLE || x->layer >= n_layers)
+		return;
+	if (x->kind == EXTENT_DATA)
+		add_data(runs, x->start, x->start + x->length);
+	else if (n_layers != ALL_LAYERS) /* nothing lies under it that is not zero */
+		add_zero(runs, x->start, x->start + x->length, size);
+}
+
+int standalone_scan(struct image *image, size_t n_layers, struct data_run **ret, size_t *ret_n,
+		    struct err *err)
 {
 	runs_t runs = { 0 };
 	uint64_t offset = 0;
@@ -73,8 +108,7 @@ int standalone_scan(struct image *image, struct data_run **ret, size_t *ret_n, s
 			return r;
 		}
 		for (size_t i = 0; i < n; i++) {
-			if (extents[i].kind == EXTENT_DATA)
-				add_extent(&runs, extents[i].start, extents[i].length);
+			add_extent(&runs, &extents[i], n_layers, image_size(image));
 			offset += extents[i].length;
 		}
 	}
@@ -92,7 +126,7 @@ static uint64_t rank_runs(struct standalone *s)
 	s->ranks = xcalloc(s->n_runs + 1, sizeof(*s->ranks));
 	for (size_t i = 0; i < s->n_runs; i++) {
 		s->ranks[i] = rank;
-		rank += s->runs[i].n;
+		rank += s->runs[i].zero ? 0 : s->runs[i].n;
 	}
 	return rank;
 }
@@ -133,12 +167,14 @@ static void lay_out(struct standalone *s, uint64_t n_data, uint64_t n_tables)
 	s->data = (struct part){ s->l2.first + n_tables, n_data };
 }
 
-struct standalone *standalone_new(struct image *image, struct data_run *runs, size_t n)
+struct standalone *standalone_new(struct image *image, struct data_run *runs, size_t n,
+				  const char *backing)
 {
 	struct standalone *s = xnew(struct standalone);
 	uint64_t clusters = div_up(image_size(image), CLUSTER);
 
 	s->image = image;
+	s->backing = xstrdup(backing);
 	s->runs = runs;
 	s->n_runs = n;
 	s->l1_entries = clusters ? div_up(clusters, ENTRIES) : 1;
@@ -150,6 +186,7 @@ void standalone_free(struct standalone *s)
 {
 	if (!s)
 		return;
+	free(s->backing);
 	free(s->runs);
 	free(s->ranks);
 	free(s->tables);
@@ -188,6 +225,14 @@ static void fill_header(const struct standalone *s, char *buf)
 	put32(buf, 56, s->refcount_table.n);
 	put32(buf, 96, REFCOUNT_ORDER);
 	put32(buf, 100, HEADER_LENGTH);
+	if (s->backing[0]) {
+		put64(buf, 8, BACKING_AT);
+		put32(buf, 16, strlen(s->backing));
+		put32(buf, HEADER_LENGTH, EXT_BACKING_FORMAT);
+		put32(buf, HEADER_LENGTH + 4, strlen("qcow2"));
+		memcpy(buf + HEADER_LENGTH + 8, "qcow2", strlen("qcow2"));
+		memcpy(buf + BACKING_AT, s->backing, strlen(s->backing));
+	}
 }
 
 static void fill_refcount_table(const struct standalone *s, uint64_t index, char *buf)
@@ -257,8 +302,9 @@ static void fill_l2(const struct standalone *s, uint64_t index, char *buf)
 
 		for (uint64_t c = from; c < to; c++)
 			put64(buf, (c - begin) * 8,
-			      (s->data.first + s->ranks[i] + (c - run->first)) << CLUSTER_BITS |
-				      COPIED);
+			      run->zero ? ZERO_CLUSTER :
+					  (s->data.first + s->ranks[i] + (c - run->first))
+							  << CLUSTER_BITS | COPIED);
 	}
 }
 
@@ -299,7 +345,7 @@ static size_t read_tables(const struct standalone *s, char *buf, size_t length, 
 }
 
 /* As far as the clusters of one run go. Past the end of the disk it is zero. */
-static ssize_t read_data(struct standalone *s, char *buf, size_t length, uint64_t offset,
+static ssize_t read_clusters(struct standalone *s, char *buf, size_t length, uint64_t offset,
 			 struct err *err)
 {
 	uint64_t rank = (offset >> CLUSTER_BITS) - s->data.first;
@@ -332,7 +378,7 @@ ssize_t standalone_read(struct standalone *s, void *buf, size_t length, uint64_t
 		if (at >> CLUSTER_BITS < s->data.first)
 			n = read_tables(s, (char *)buf + done, length - done, at);
 		else
-			n = read_data(s, (char *)buf + done, length - done, at, err);
+			n = read_clusters(s, (char *)buf + done, length - done, at, err);
 		if (n < 0)
 			return n;
 		done += n;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * An image as one qcow2 that stands alone, made up while it is read: tables
- * first, then the clusters that hold data, in the order of the disk. Nothing is
- * written anywhere, and any part can be read without the others.
+ * An image as one qcow2, made up while it is read: tables first, then the
+ * clusters that hold data, in the order of the disk. Nothing is written anywhere,
+ * and any part can be read without the others. It stands alone, or holds only
+ * what the upper layers of the image say and lies on another file.
  *
- * Which clusters hold data is found once and must then be kept with the
- * snapshot: a merge of layers may make more of the map data, which changes no
- * byte of the disk, but would move everything in this file.
+ * Which clusters are in it is found once and must then be kept with the snapshot:
+ * a merge of layers may make more of the map data, which changes no byte of the
+ * disk, but would move everything in this file.
  */
 #ifndef KWS_ENGINE_STANDALONE_H
 #define KWS_ENGINE_STANDALONE_H
@@ -15,16 +16,23 @@
 
 struct standalone;
 
-/* Clusters of an image, one after the other, that hold data. */
+/* Clusters of an image, one after the other, that are in the file. */
 struct data_run {
 	uint64_t first, n; /* in clusters of 64 KiB */
+	bool zero;         /* they read as zeroes, where what lies under it may not */
 };
 
-/* Walks the map. The caller frees *ret. */
-int standalone_scan(struct image *image, struct data_run **ret, size_t *ret_n, struct err *err);
+#define ALL_LAYERS SIZE_MAX
 
-/* `image` must live as long; `runs` is taken over. */
-struct standalone *standalone_new(struct image *image, struct data_run *runs, size_t n);
+/* Walks the map for what the upper `n_layers` of the image hold. The caller frees
+ * *ret. */
+int standalone_scan(struct image *image, size_t n_layers, struct data_run **ret, size_t *ret_n,
+		    struct err *err);
+
+/* `image` must live as long; `runs` is taken over. `backing` is the name of the
+ * qcow2 that it lies on, "" for none. */
+struct standalone *standalone_new(struct image *image, struct data_run *runs, size_t n,
+				  const char *backing);
 void standalone_free(struct standalone *s); /* NULL is allowed */
 
 /* Of the file, bytes. */

@@ -74,7 +74,7 @@ static nlink_t links(struct fs *fs, const struct node *dir)
 static int set_size(struct fs *fs, const struct node *n, struct stat *st, struct err *err)
 {
 	cleanup_free char *text = NULL;
-	uint64_t size, allocated;
+	struct disk_stat disk;
 	size_t length;
 	int r;
 
@@ -84,11 +84,12 @@ static int set_size(struct fs *fs, const struct node *n, struct stat *st, struct
 	}
 	if (n->row->type == ROW_IMAGE) {
 		r = engine_disk_stat(fs->e, n->vm->id, n->snapshot->id, n->key.index,
-				     n->row->shape, &size, &allocated, err);
+				     n->row->shape, &disk, err);
 		if (r < 0)
 			return r;
-		st->st_size = size;
-		st->st_blocks = (allocated + BLOCK - 1) / BLOCK;
+		st->st_size = disk.size;
+		st->st_blocks = (disk.allocated + BLOCK - 1) / BLOCK;
+		st->st_mtim = st->st_atim = st->st_ctim = disk.changed;
 		st->st_blksize = 256 * 1024;
 		return 0;
 	}

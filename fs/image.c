@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Open images. Their bytes never change and an inode number means one image for
- * ever, so what the kernel has cached is kept from one open to the next.
+ * Open disks. The bytes of most never change, and an inode number means one of
+ * them for ever: so what the kernel has cached is kept from one open to the next.
  */
 #include "fs/core.h"
 
@@ -39,10 +39,43 @@ static void fail(fuse_req_t req, struct image_file *f, struct err *err)
 	fuse_reply_err(req, err->code);
 }
 
+/* ---- reading ---- */
+
+struct buffer {
+	size_t size;
+	char bytes[];
+};
+
+static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
+static pthread_key_t buffer_key;
+
+static void make_buffer_key(void)
+{
+	pthread_key_create(&buffer_key, free);
+}
+
+/* Kept from one read to the next: getting that much memory from the kernel each
+ * time would cost more than filling it. NULL if there is none. */
+static char *buffer_of_thread(size_t size)
+{
+	struct buffer *b;
+
+	pthread_once(&buffer_once, make_buffer_key);
+	b = pthread_getspecific(buffer_key);
+	if (b && b->size >= size)
+		return b->bytes;
+	free(b);
+	b = malloc(sizeof(*b) + size);
+	if (b)
+		b->size = size;
+	pthread_setspecific(buffer_key, b);
+	return b ? b->bytes : NULL;
+}
+
 static void image_file_read(fuse_req_t req, struct file *file, size_t size, off_t off)
 {
 	struct image_file *f = (struct image_file *)file;
-	cleanup_free char *buf = malloc(size);
+	char *buf = buffer_of_thread(size);
 	struct err err = ERR_INIT;
 	ssize_t n;
 
@@ -124,7 +157,8 @@ int image_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *
 			    n->row->suffix);
 	f->file = (struct file){ .read = image_file_read, .seek = image_file_seek };
 	handle_add(fs, &f->file.handle, image_file_free);
-	fi->keep_cache = 1;
+	fi->keep_cache = n->row->lasting;
+	fi->direct_io = !n->row->lasting;
 	*ret = &f->file;
 	return 0;
 }

@@ -43,18 +43,18 @@ static struct json_object *disk_json(struct fs *fs, const struct node *n, size_t
 	cleanup_free char *file = xasprintf("%s.raw", disk->target);
 	struct json_object *o = json_object_new_object();
 	struct err err = ERR_INIT;
-	uint64_t size, allocated;
+	struct disk_stat disk_stat;
 
 	add(o, "target", disk->target);
 	add(o, "file", file);
 	add(o, "format", disk->format);
-	if (engine_disk_stat(fs->e, n->vm->id, n->snapshot->id, i, SHAPE_RAW, &size, &allocated,
+	if (engine_disk_stat(fs->e, n->vm->id, n->snapshot->id, i, SHAPE_RAW, &disk_stat,
 			     &err) < 0) {
 		add(o, "error", err.msg);
 		return o;
 	}
-	json_object_object_add(o, "size", json_object_new_uint64(size));
-	json_object_object_add(o, "allocated", json_object_new_uint64(allocated));
+	json_object_object_add(o, "size", json_object_new_uint64(disk_stat.size));
+	json_object_object_add(o, "allocated", json_object_new_uint64(disk_stat.allocated));
 	return o;
 }
 

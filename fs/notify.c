@@ -80,20 +80,24 @@ static void forget_attrs_below(struct fs *fs, const struct node *dir)
 	node_each(fs, dir, forget_attrs_of, fs);
 }
 
-static struct key vm_key(const struct vm *vm)
+/* One of the directories of a VM. */
+static void tell_attrs_of(struct fs *fs, enum kind kind, const struct vm *old,
+			  const struct vm *now)
 {
-	return (struct key){ .kind = KIND_VM, .vm = vm->id };
+	struct key key = { .kind = kind, .vm = now->id };
+	cleanup_node struct node n = NODE_INIT;
+
+	forget_attr(fs, key);
+	if (old->uid == now->uid && old->gid == now->gid && old->mode == now->mode)
+		return;
+	if (node_open(fs, key, &n, NULL) >= 0)
+		forget_attrs_below(fs, &n);
 }
 
 static void tell_attrs(struct fs *fs, const struct vm *old, const struct vm *now)
 {
-	cleanup_node struct node n = NODE_INIT;
-
-	forget_attr(fs, vm_key(now));
-	if (old->uid == now->uid && old->gid == now->gid && old->mode == now->mode)
-		return;
-	if (node_open(fs, vm_key(now), &n, NULL) >= 0)
-		forget_attrs_below(fs, &n);
+	tell_attrs_of(fs, KIND_VM, old, now);
+	tell_attrs_of(fs, KIND_BACKUP_VM, old, now);
 }
 
 /* ---- the thread ---- */
@@ -129,6 +133,7 @@ static void tell_vms(struct fs *fs)
 	struct notifier *n = fs->notifier;
 
 	forget_attr(fs, (struct key){ .kind = KIND_SNAPSHOTS });
+	forget_attr(fs, (struct key){ .kind = KIND_BACKUP });
 	for (size_t i = n->told.n; i-- > 0;)
 		tell_vm(fs, n->told.at[i]->id);
 }

@@ -43,7 +43,7 @@ static void vms_each(struct fs *fs, const struct node *dir, const struct row *ro
 
 	for (size_t i = 0; i < list->n; i++)
 		fn(opaque, vm_dir_name(list->vms[i]),
-		   (struct key){ .kind = KIND_VM, .vm = list->vms[i]->id });
+		   (struct key){ .kind = row->kind, .vm = list->vms[i]->id });
 }
 
 static bool vms_find(struct fs *fs, const struct node *dir, const struct row *row,
@@ -54,7 +54,7 @@ static bool vms_find(struct fs *fs, const struct node *dir, const struct row *ro
 	for (size_t i = 0; i < list->n; i++) {
 		if (!streq(vm_dir_name(list->vms[i]), name))
 			continue;
-		*ret = (struct key){ .kind = KIND_VM, .vm = list->vms[i]->id };
+		*ret = (struct key){ .kind = row->kind, .vm = list->vms[i]->id };
 		return true;
 	}
 	return false;
@@ -84,9 +84,10 @@ static void vm_refresh(struct fs *fs, const struct node *dir, unsigned max_age_m
 
 /* ---- snapshots ---- */
 
-static struct key snapshot_key(const struct vm *vm, const struct snapshot *s)
+static struct key snapshot_key(const struct row *row, const struct vm *vm,
+			       const struct snapshot *s)
 {
-	return (struct key){ .kind = KIND_SNAPSHOT, .vm = vm->id, .snapshot = s->id };
+	return (struct key){ .kind = row->kind, .vm = vm->id, .snapshot = s->id };
 }
 
 static void snapshots_each(struct fs *fs, const struct node *dir, const struct row *row,
@@ -94,7 +95,7 @@ static void snapshots_each(struct fs *fs, const struct node *dir, const struct r
 {
 	for (size_t i = 0; i < dir->vm->n_snapshots; i++)
 		fn(opaque, dir->vm->snapshots[i].name,
-		   snapshot_key(dir->vm, &dir->vm->snapshots[i]));
+		   snapshot_key(row, dir->vm, &dir->vm->snapshots[i]));
 }
 
 static bool snapshots_find(struct fs *fs, const struct node *dir, const struct row *row,
@@ -104,7 +105,7 @@ static bool snapshots_find(struct fs *fs, const struct node *dir, const struct r
 
 	if (!s)
 		return false;
-	*ret = snapshot_key(dir->vm, s);
+	*ret = snapshot_key(row, dir->vm, s);
 	return true;
 }
 
@@ -187,6 +188,7 @@ static const struct many each_disk = { disks_each, disks_find, NULL };
 #define READ_ONLY 0444
 #define CONTROL 0666
 #define FOLDER 0777
+#define FOLDER_TO_READ 0555
 #define LINK 0777
 
 static const struct row rows[] = {
@@ -238,6 +240,17 @@ static const struct row rows[] = {
 	  .store = store_description },
 	{ KIND_PIN, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "pin", .mode = CONTROL,
 	  .time = TIME_VM, .show = show_pin, .store = store_pin },
+
+	{ KIND_BACKUP, KIND_ROOT, LEVEL_TREE, ROW_DIR, "backup", .mode = 0755, .time = TIME_LIST,
+	  .refresh = vms_refresh },
+	{ KIND_BACKUP_VM, KIND_BACKUP, LEVEL_VM, ROW_DIR, .many = &each_vm, .mode = FOLDER_TO_READ,
+	  .time = TIME_VM, .refresh = vm_refresh, .stays = "it is another view of snapshots/" },
+	{ KIND_BACKUP_SNAPSHOT, KIND_BACKUP_VM, LEVEL_SNAPSHOT, ROW_DIR, .many = &each_snapshot,
+	  .mode = FOLDER_TO_READ, .time = TIME_SNAPSHOT,
+	  .stays = "it is another view of snapshots/" },
+	/* Not lasting: it changes when it gets another parent. */
+	{ KIND_BACKUP_DISK, KIND_BACKUP_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
+	  .suffix = ".qcow2", .shape = SHAPE_LAYER, .mode = READ_ONLY, .time = TIME_SNAPSHOT },
 };
 
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))

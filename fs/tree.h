@@ -65,7 +65,9 @@ struct row {
 	const struct many *many; /* its names are the VMs', snapshots', disks' */
 	mode_t mode;             /* in a VM, what the VM's mode does not have is taken away */
 	enum row_time time;
-	bool lasting; /* never changes while it exists, but for its owner: cached for long */
+	/* Never changes while it exists, but for its owner: cached for long. A disk
+	 * that is not is read past the page cache. */
+	bool lasting;
 
 	/* ROW_IMAGE: a name is the disk's target and this. */
 	const char *suffix;

@@ -55,11 +55,11 @@ static int dump_qcow2(struct image *image, struct err *err)
 	struct data_run *runs = NULL;
 	struct standalone *s;
 	size_t n = 0;
-	ssize_t got = standalone_scan(image, &runs, &n, err);
+	ssize_t got = standalone_scan(image, ALL_LAYERS, &runs, &n, err);
 
 	if (got < 0)
 		return got;
-	s = standalone_new(image, runs, n);
+	s = standalone_new(image, runs, n, "");
 	for (uint64_t at = 0; at < standalone_size(s); at += got) {
 		got = standalone_read(s, buf, sizeof(buf), at, err);
 		if (got < 0)
