@@ -263,15 +263,15 @@ int image_extents(struct image *image, uint64_t offset, uint64_t length, struct 
 	return 0;
 }
 
-int image_allocated(struct image *image, uint64_t *ret, struct err *err)
+int image_allocated(struct image *image, uint64_t start, uint64_t length, uint64_t *ret,
+		    struct err *err)
 {
-	uint64_t offset = 0, allocated = 0;
+	uint64_t offset = start, end = min(start + length, image->flat.size), allocated = 0;
 
-	while (offset < image->flat.size) {
+	while (offset < end) {
 		struct extent extents[64];
 		size_t n;
-		int r = image_extents(image, offset, image->flat.size - offset, extents, 64, &n,
-				      err);
+		int r = image_extents(image, offset, end - offset, extents, 64, &n, err);
 
 		if (r < 0)
 			return r;

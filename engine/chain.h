@@ -35,7 +35,8 @@ ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offse
 /* Which of the image's layers the file at `path` is, 0 being the top. */
 bool image_find_layer(const struct image *image, const char *path, size_t *ret);
 
-/* How many bytes of the image are data. Walks the whole map once. */
-int image_allocated(struct image *image, uint64_t *ret, struct err *err);
+/* How many bytes of a part of the image are data. Walks its map. */
+int image_allocated(struct image *image, uint64_t start, uint64_t length, uint64_t *ret,
+		    struct err *err);
 
 #endif

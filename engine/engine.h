@@ -214,6 +214,15 @@ enum disk_shape {
 	SHAPE_RAW,   /* flat, as the VM sees it */
 	SHAPE_QCOW2, /* the same content as one qcow2 that stands alone */
 	SHAPE_LAYER, /* only what differs from its parent, as a qcow2 that lies on the parent's */
+	SHAPE_PARTITION, /* one partition, flat */
+};
+
+/* Which file: a disk of a snapshot in a shape. */
+struct disk_id {
+	uint32_t vm, snapshot;
+	unsigned disk; /* its number in the snapshot */
+	enum disk_shape shape;
+	unsigned partition; /* SHAPE_PARTITION: its number in the table, from 1 */
 };
 
 /* A disk that is open. It may be used by many threads at once. */
@@ -234,12 +243,12 @@ struct extent {
 	uint64_t offset; /* EXTENT_DATA: where in that layer's data, bytes, unless compressed */
 };
 
-/* Opens disk number `disk` of a snapshot. The snapshot cannot be deleted until
+/* Opens a disk of a snapshot. The snapshot cannot be deleted until
  * engine_disk_close. EOPNOTSUPP, with the name of the reason, for what the reader
  * cannot read. The bytes and the size of a file never change while it is open,
- * and those of SHAPE_RAW and SHAPE_QCOW2 as long as the snapshot is there. */
-int engine_disk_open(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
-		     enum disk_shape shape, struct disk_file **ret, struct err *err);
+ * and but for SHAPE_LAYER as long as the snapshot is there. */
+int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_file **ret,
+		     struct err *err);
 void engine_disk_close(struct engine *e, struct disk_file *f); /* NULL is allowed */
 
 struct disk_stat {
@@ -249,8 +258,13 @@ struct disk_stat {
 
 /* Without keeping it open. The first call for a disk may read its map, later ones
  * are free. */
-int engine_disk_stat(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, size_t disk,
-		     enum disk_shape shape, struct disk_stat *ret, struct err *err);
+int engine_disk_stat(struct engine *e, const struct disk_id *id, struct disk_stat *ret,
+		     struct err *err);
+
+/* The numbers of a disk's partitions, in order; none if it has no table, or cannot
+ * be read. The first call for a disk reads its table. The caller frees *ret. */
+void engine_disk_partitions(struct engine *e, const struct disk_id *id, unsigned **ret,
+			    size_t *ret_n);
 
 uint64_t disk_file_size(const struct disk_file *f); /* bytes */
 

@@ -209,3 +209,54 @@ int registry_add_layout(struct registry *r, const struct layout *l, const void *
 		       "siisibii", l->target, (int64_t)l->shape, (int64_t)l->parent, l->backing,
 		       (int64_t)l->size, runs ?: "", bytes, (int64_t)l->snapshot, to_ns(now));
 }
+
+/* ---- partitions ---- */
+
+int registry_partitions(struct registry *r, uint32_t snapshot_id, const char *target,
+			struct partition **ret, size_t *ret_n, struct err *err)
+{
+	vec_of(struct partition) found = { 0 };
+	cleanup_stmt sqlite3_stmt *stmt = NULL;
+	bool looked = false;
+	LOCK_SCOPE(&r->lock);
+	int rc;
+
+	rc = sql_prepare(r, &stmt, err, "SELECT number, start, length FROM partition"
+				    " WHERE snapshot = ? AND target = ? ORDER BY number", "is",
+		     (int64_t)snapshot_id, target);
+	while (rc >= 0 && (rc = sql_step(r, stmt, err)) > 0) {
+		struct partition p = { sqlite3_column_int(stmt, 0), sqlite3_column_int64(stmt, 1),
+				       sqlite3_column_int64(stmt, 2) };
+
+		looked = looked || p.number == 0;
+		if (p.number > 0)
+			vec_push(&found, p);
+	}
+	if (rc >= 0 && !looked)
+		rc = -ENOENT;
+	if (rc < 0) {
+		vec_free(&found);
+		return rc;
+	}
+	*ret = found.at;
+	*ret_n = found.n;
+	return 0;
+}
+
+int registry_set_partitions(struct registry *r, uint32_t snapshot_id, const char *target,
+			    const struct partition *partitions, size_t n, struct err *err)
+{
+	static const char insert[] = "INSERT OR REPLACE INTO partition"
+				     " (snapshot, target, number, start, length)"
+				     " SELECT id, ?, ?, ?, ? FROM snapshot WHERE id = ?";
+	LOCK_SCOPE(&r->lock);
+	int rc = 0;
+
+	/* The one that says that they are known comes last. */
+	for (size_t i = 0; i < n && rc >= 0; i++)
+		rc = sql_execute(r, err, insert, "siiii", target, (int64_t)partitions[i].number,
+				 (int64_t)partitions[i].start, (int64_t)partitions[i].length,
+				 (int64_t)snapshot_id);
+	return rc < 0 ? rc : sql_execute(r, err, insert, "siiii", target, (int64_t)0, (int64_t)0,
+					 (int64_t)0, (int64_t)snapshot_id);
+}

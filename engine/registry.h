@@ -12,6 +12,7 @@
 
 #include "engine/engine.h"
 #include "engine/files.h"
+#include "engine/partitions.h"
 
 struct registry;
 
@@ -90,6 +91,13 @@ int registry_layout(struct registry *r, struct layout *l, void **ret_runs, size_
  * one stays: what has been seen of a file never changes. */
 int registry_add_layout(struct registry *r, const struct layout *l, const void *runs,
 			size_t bytes, struct err *err);
+
+/* The partitions of a disk, by number. -ENOENT if they were never looked for. The
+ * caller frees *ret. */
+int registry_partitions(struct registry *r, uint32_t snapshot_id, const char *target,
+			struct partition **ret, size_t *ret_n, struct err *err);
+int registry_set_partitions(struct registry *r, uint32_t snapshot_id, const char *target,
+			    const struct partition *partitions, size_t n, struct err *err);
 
 /* ---- tombstones: layers of deleted snapshots, and of states left by a revert ---- */
 

@@ -44,6 +44,16 @@ CREATE TABLE IF NOT EXISTS layout (
 	PRIMARY KEY (snapshot, target, shape)
 );
 
+-- The partitions of a disk; one with number 0 says that its table was read.
+CREATE TABLE IF NOT EXISTS partition (
+	snapshot INTEGER NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE,
+	target   TEXT NOT NULL,
+	number   INTEGER NOT NULL,
+	start    INTEGER NOT NULL,           -- bytes
+	length   INTEGER NOT NULL,           -- bytes
+	PRIMARY KEY (snapshot, target, number)
+);
+
 -- Layers that no snapshot is named for any more, and that wait to be merged.
 CREATE TABLE IF NOT EXISTS tombstone (
 	id     INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -83,8 +83,9 @@ static int set_size(struct fs *fs, const struct node *n, struct stat *st, struct
 		return 0;
 	}
 	if (n->row->type == ROW_IMAGE) {
-		r = engine_disk_stat(fs->e, n->vm->id, n->snapshot->id, n->key.index,
-				     n->row->shape, &disk, err);
+		struct disk_id id = node_disk_id(n);
+
+		r = engine_disk_stat(fs->e, &id, &disk, err);
 		if (r < 0)
 			return r;
 		st->st_size = disk.size;

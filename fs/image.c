@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#define PAGE 4096
+
 struct image_file {
 	struct file file;
 	struct disk_file *disk;
@@ -41,11 +43,6 @@ static void fail(fuse_req_t req, struct image_file *f, struct err *err)
 
 /* ---- reading ---- */
 
-struct buffer {
-	size_t size;
-	char bytes[];
-};
-
 static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
 static pthread_key_t buffer_key;
 
@@ -55,21 +52,23 @@ static void make_buffer_key(void)
 }
 
 /* Kept from one read to the next: getting that much memory from the kernel each
- * time would cost more than filling it. NULL if there is none. */
+ * time would cost more than filling it. On a page, for copies are half as fast
+ * where one side is not aligned. NULL if there is no memory. */
 static char *buffer_of_thread(size_t size)
 {
-	struct buffer *b;
+	static _Thread_local size_t room;
+	void *buffer;
 
 	pthread_once(&buffer_once, make_buffer_key);
-	b = pthread_getspecific(buffer_key);
-	if (b && b->size >= size)
-		return b->bytes;
-	free(b);
-	b = malloc(sizeof(*b) + size);
-	if (b)
-		b->size = size;
-	pthread_setspecific(buffer_key, b);
-	return b ? b->bytes : NULL;
+	buffer = pthread_getspecific(buffer_key);
+	if (buffer && room >= size)
+		return buffer;
+	free(buffer);
+	if (posix_memalign(&buffer, PAGE, size) != 0)
+		buffer = NULL;
+	room = buffer ? size : 0;
+	pthread_setspecific(buffer_key, buffer);
+	return buffer;
 }
 
 static void image_file_read(fuse_req_t req, struct file *file, size_t size, off_t off)
@@ -139,6 +138,7 @@ static void image_file_seek(fuse_req_t req, struct file *file, off_t off, int wh
 int image_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi,
 		    struct file **ret, struct err *err)
 {
+	struct disk_id id = node_disk_id(n);
 	struct disk_file *disk;
 	struct image_file *f;
 	int r;
@@ -146,8 +146,7 @@ int image_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *
 	if ((fi->flags & O_ACCMODE) != O_RDONLY)
 		return err_set(err, EROFS, "%s%s of '%s' cannot be written: a snapshot does not "
 			       "change", n->disk->target, n->row->suffix, n->snapshot->name);
-	r = engine_disk_open(fs->e, n->vm->id, n->snapshot->id, n->key.index, n->row->shape, &disk,
-			     err);
+	r = engine_disk_open(fs->e, &id, &disk, err);
 	if (r < 0)
 		return r;
 	f = xnew(struct image_file);

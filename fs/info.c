@@ -43,13 +43,13 @@ static struct json_object *disk_json(struct fs *fs, const struct node *n, size_t
 	cleanup_free char *file = xasprintf("%s.raw", disk->target);
 	struct json_object *o = json_object_new_object();
 	struct err err = ERR_INIT;
+	struct disk_id id = { n->vm->id, n->snapshot->id, i, SHAPE_RAW, 0 };
 	struct disk_stat disk_stat;
 
 	add(o, "target", disk->target);
 	add(o, "file", file);
 	add(o, "format", disk->format);
-	if (engine_disk_stat(fs->e, n->vm->id, n->snapshot->id, i, SHAPE_RAW, &disk_stat,
-			     &err) < 0) {
+	if (engine_disk_stat(fs->e, &id, &disk_stat, &err) < 0) {
 		add(o, "error", err.msg);
 		return o;
 	}

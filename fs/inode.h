@@ -37,11 +37,13 @@ enum kind {
 	KIND_BACKUP_VM = 21,
 	KIND_BACKUP_SNAPSHOT = 22,
 	KIND_BACKUP_DISK = 23,
+	KIND_PARTITION = 24,
 };
 
 #define KIND_BITS 7
-#define INDEX_BITS 9 /* 512 disks of a snapshot */
-#define VM_BITS 22   /* 4 million VMs ever seen */
+#define INDEX_BITS 13     /* a disk of a snapshot, and a partition of it: */
+#define PARTITION_BITS 7  /* 127 partitions of 64 disks */
+#define VM_BITS 18        /* 262,143 VMs ever seen */
 #define SNAPSHOT_BITS 26
 
 /* What an inode number stands for; what does not apply is 0. */
@@ -49,8 +51,24 @@ struct key {
 	enum kind kind;
 	uint32_t vm;
 	uint32_t snapshot;
-	uint32_t index; /* of the disk in the snapshot */
+	uint32_t index; /* disk_index */
 };
+
+/* The number of a disk in its snapshot and of a partition in it, 0 for all of it. */
+static inline uint32_t disk_index(uint32_t disk, uint32_t partition)
+{
+	return disk << PARTITION_BITS | partition;
+}
+
+static inline uint32_t index_disk(uint32_t index)
+{
+	return index >> PARTITION_BITS;
+}
+
+static inline uint32_t index_partition(uint32_t index)
+{
+	return index & ((1u << PARTITION_BITS) - 1);
+}
 
 /* 0 if an id has become too large for its bits: such a thing is not shown. */
 uint64_t key_to_ino(struct key key);

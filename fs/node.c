@@ -19,9 +19,9 @@ static bool resolve(struct fs *fs, struct node *n)
 	    !(n->snapshot = vm_snapshot(n->vm, n->key.snapshot)))
 		return false;
 	if (n->row->level >= LEVEL_DISK) {
-		if (n->key.index >= n->snapshot->n_disks)
+		if (index_disk(n->key.index) >= n->snapshot->n_disks)
 			return false;
-		n->disk = &n->snapshot->disks[n->key.index];
+		n->disk = &n->snapshot->disks[index_disk(n->key.index)];
 	}
 	return !n->row->exists || n->row->exists(n);
 }

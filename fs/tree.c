@@ -150,17 +150,31 @@ static bool has_parent(const struct node *n)
 
 /* ---- disks ---- */
 
-static void disks_each(struct fs *fs, const struct node *dir, const struct row *row, each_fn *fn,
-		       void *opaque)
+/* Which file of the engine's a node is. */
+struct disk_id node_disk_id(const struct node *n)
+{
+	return (struct disk_id){ n->key.vm, n->key.snapshot, index_disk(n->key.index),
+				 n->row->shape, index_partition(n->key.index) };
+}
+
+static struct key disk_key(const struct node *dir, const struct row *row, uint32_t disk,
+			   uint32_t partition)
 {
 	struct key key = dir->key;
 
 	key.kind = row->kind;
-	for (key.index = 0; key.index < dir->snapshot->n_disks; key.index++) {
-		cleanup_free char *name = xasprintf(
-			"%s%s", dir->snapshot->disks[key.index].target, row->suffix);
+	key.index = disk_index(disk, partition);
+	return key;
+}
 
-		fn(opaque, name, key);
+static void disks_each(struct fs *fs, const struct node *dir, const struct row *row, each_fn *fn,
+		       void *opaque)
+{
+	for (size_t i = 0; i < dir->snapshot->n_disks; i++) {
+		cleanup_free char *name =
+			xasprintf("%s%s", dir->snapshot->disks[i].target, row->suffix);
+
+		fn(opaque, name, disk_key(dir, row, i, 0));
 	}
 }
 
@@ -173,15 +187,63 @@ static bool disks_find(struct fs *fs, const struct node *dir, const struct row *
 
 		if (strncmp(name, target, n) != 0 || !streq(name + n, row->suffix))
 			continue;
-		*ret = dir->key;
-		ret->kind = row->kind;
-		ret->index = i;
+		*ret = disk_key(dir, row, i, 0);
 		return true;
 	}
 	return false;
 }
 
 static const struct many each_disk = { disks_each, disks_find, NULL };
+
+/* ---- partitions ---- */
+
+static void partitions_each(struct fs *fs, const struct node *dir, const struct row *row,
+			    each_fn *fn, void *opaque)
+{
+	for (size_t i = 0; i < dir->snapshot->n_disks; i++) {
+		struct disk_id id = { dir->key.vm, dir->key.snapshot, i, row->shape, 0 };
+		cleanup_free unsigned *numbers = NULL;
+		size_t n;
+
+		engine_disk_partitions(fs->e, &id, &numbers, &n);
+		for (size_t p = 0; p < n; p++) {
+			cleanup_free char *name =
+				xasprintf("%s.p%u%s", dir->snapshot->disks[i].target, numbers[p],
+					  row->suffix);
+
+			fn(opaque, name, disk_key(dir, row, i, numbers[p]));
+		}
+	}
+}
+
+struct search {
+	const char *name;
+	struct key *key;
+	bool found;
+};
+
+static void compare(void *opaque, const char *name, struct key key)
+{
+	struct search *search = opaque;
+
+	if (!streq(name, search->name))
+		return;
+	*search->key = key;
+	search->found = true;
+}
+
+static bool partitions_find(struct fs *fs, const struct node *dir, const struct row *row,
+			    const char *name, struct key *ret)
+{
+	struct search search = { name, ret, false };
+
+	/* Not for each name that is not there: the disks would be opened for it. */
+	if (strstr(name, ".p"))
+		partitions_each(fs, dir, row, compare, &search);
+	return search.found;
+}
+
+static const struct many each_partition = { partitions_each, partitions_find, NULL };
 
 /* ---- the table ---- */
 
@@ -224,6 +286,9 @@ static const struct row rows[] = {
 	  .lasting = true },
 	{ KIND_DISK_QCOW2, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
 	  .suffix = ".qcow2", .shape = SHAPE_QCOW2, .mode = READ_ONLY, .time = TIME_SNAPSHOT,
+	  .lasting = true },
+	{ KIND_PARTITION, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_partition,
+	  .suffix = ".raw", .shape = SHAPE_PARTITION, .mode = READ_ONLY, .time = TIME_SNAPSHOT,
 	  .lasting = true },
 	/* Not lasting: a merge gives its disks other files. */
 	{ KIND_DOMAIN_XML, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "domain.xml",

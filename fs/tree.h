@@ -110,6 +110,9 @@ const struct row *row_of(unsigned kind);
  * ends with NULL. */
 const struct row *row_next(enum kind in, const struct row *after);
 
+/* Which file of the engine's a row of disks is about. */
+struct disk_id node_disk_id(const struct node *n);
+
 /* The name of a VM's directory: its own, or its UUID if that cannot be one. */
 const char *vm_dir_name(const struct vm *vm);
 

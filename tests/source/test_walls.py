@@ -15,6 +15,7 @@ MAY_INCLUDE = {"common": {"common"}, "engine": {"common", "engine"}, "fs": {"com
 LIBRARIES = {r"libvirt/": r"engine/hv-libvirt.*", r"sqlite3": r"engine/registry.*",
              r"fuse": r"fs/.*", r"libxml/": r"engine/.*-?xml(-tree)?\.[ch]",
              r"systemd/": r"mount/.*", r"json-c/": r"(engine/(plan|qemu-img|backing)|fs/info)\.c",
+             r"blkid/": r"engine/partitions\.c",
              r"(zlib|zstd)": r"engine/qcow2-compressed\.c"}
 
 # What the folders above see of the one below.
