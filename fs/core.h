@@ -41,6 +41,10 @@ struct fs {
 	atomic_bool loop_ended;
 };
 
+/* Bytes that the kernel asks for at a time: a buffer that stays in the processor's
+ * cache, and requests enough of a large read for several workers. */
+#define MAX_READ (256 * 1024)
+
 /* How long the kernel may keep what it was told, in seconds. */
 #define CACHE_LASTING 3600.0 /* images and the like: their bytes never change */
 #define CACHE_SHORT 1.0      /* names of VMs and snapshots, attributes of directories */

@@ -23,6 +23,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs *fs = userdata;
 
+	conn->max_read = MAX_READ; /* as the mount option says */
 	/* NFS: computed inode numbers are file handles that outlive the daemon. */
 	want(conn, FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ |
 			   FUSE_CAP_ASYNC_DIO | FUSE_CAP_READDIRPLUS |

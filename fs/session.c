@@ -86,8 +86,8 @@ static int add_options(struct fs *fs, struct fuse_args *args)
 {
 	cleanup_free char *source = escape(fs->source);
 	cleanup_free char *options =
-		xasprintf("default_permissions,subtype=kwsfs,fsname=%s%s", source,
-			  fs->allow_other ? ",allow_other" : "");
+		xasprintf("default_permissions,subtype=kwsfs,max_read=%d,fsname=%s%s", MAX_READ,
+			  source, fs->allow_other ? ",allow_other" : "");
 
 	if (fuse_opt_add_arg(args, "kwsfs") < 0 || fuse_opt_add_arg(args, "-o") < 0 ||
 	    fuse_opt_add_arg(args, options) < 0)
