@@ -15,16 +15,16 @@ static void add(struct json_object *to, const char *key, const char *text)
 	json_object_object_add(to, key, text ? json_object_new_string(text) : NULL);
 }
 
-/* RFC 3339, in UTC, with nanoseconds. */
 static void add_time(struct json_object *to, const char *key, const struct timespec *t)
 {
 	cleanup_free char *text = NULL;
-	char seconds[32];
-	struct tm tm;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
 
-	gmtime_r(&t->tv_sec, &tm);
-	strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &tm);
-	text = xasprintf("%s.%09ldZ", seconds, t->tv_nsec);
+	if (!out)
+		return;
+	print_time(t, out);
+	fclose(out);
 	add(to, key, text);
 }
 

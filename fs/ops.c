@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The operations of the file system: looking here, everything else in the files
- * that core.h names. There are no extended attributes, and the list of them is
- * empty, because tar complains where there is no list. To all else about them
- * the kernel answers EOPNOTSUPP by itself.
+ * that core.h names.
  */
 #include "fs/core.h"
 
@@ -108,14 +106,6 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_statfs(req, &st);
 }
 
-static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
-{
-	if (size == 0)
-		fuse_reply_xattr(req, 0);
-	else
-		fuse_reply_buf(req, NULL, 0);
-}
-
 /* ---- files ---- */
 
 static struct file *file_of(const struct fuse_file_info *fi)
@@ -193,6 +183,7 @@ const struct fuse_lowlevel_ops fs_ops = {
 	.setattr = op_setattr,
 	.readlink = op_readlink,
 	.statfs = op_statfs,
+	.getxattr = op_getxattr,
 	.listxattr = op_listxattr,
 
 	.mkdir = op_mkdir,

@@ -6,6 +6,16 @@
 
 #include <inttypes.h>
 
+void print_time(const struct timespec *t, FILE *out)
+{
+	char seconds[32];
+	struct tm tm;
+
+	gmtime_r(&t->tv_sec, &tm);
+	strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &tm);
+	fprintf(out, "%s.%09ldZ", seconds, t->tv_nsec);
+}
+
 int show_version(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 {
 	fprintf(out, "%s\n", KWSFS_VERSION);

@@ -7,6 +7,9 @@
 
 typedef int show_fn(struct fs *fs, const struct node *n, FILE *out, struct err *err);
 
+/* RFC 3339, in UTC, with nanoseconds. */
+void print_time(const struct timespec *t, FILE *out);
+
 show_fn show_version;
 
 /* in .kws/ */

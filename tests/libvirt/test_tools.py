@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What people and their scripts do with a directory."""
 import errno
+import json
 import os
 import re
 
@@ -71,6 +72,24 @@ def test_grep_reads_all(s1, mount):
     for path in run("find", mount.point, "-type", "f").splitlines():
         done = try_run("cat", path)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_copy_knows_where_it_comes_from(s1, tree, vm, folder):
+    wanted = {"user.kws.vm": "web1", "user.kws.snapshot": "s1", "user.kws.consistency": "crash",
+              "user.kws.uuid": vm.virsh("domuuid", "web1").strip()}
+    run("cp", "-a", s1, folder / "copy")
+    for path, disk in (s1, None), (folder / "copy", None), (folder / "copy" / "vda.raw", "vda"):
+        for name, value in wanted.items():
+            assert os.getxattr(path, name).decode() == value
+        info = json.loads((s1 / "info.json").read_text())
+        assert os.getxattr(path, "user.kws.created").decode() == info["created"]
+        assert ("user.kws.disk" in os.listxattr(path)) == (disk is not None)
+    assert os.getxattr(folder / "copy" / "vda.raw", "user.kws.disk") == b"vda"
+    assert os.listxattr(tree / ".kws" / "state") == []
+    with refused(errno.ENODATA):
+        os.getxattr(s1, "user.other")
+    with refused(errno.EOPNOTSUPP):
+        os.setxattr(s1, "user.kws.vm", b"x")
 
 
 def test_rm_leaves_all(s1, tree, mount):
