@@ -144,12 +144,13 @@ void chain_layer_map(const struct chain_layer *layer, uint64_t offset, uint64_t 
 		map_raw(layer, offset, length, fn, opaque);
 }
 
-uint64_t chain_layer_empty_length(const struct chain_layer *layer, uint64_t offset)
+uint64_t chain_layer_empty_length(const struct chain_layer *layer, uint64_t offset,
+				  uint64_t limit)
 {
 	uint64_t begin, end;
 
 	if (layer->qcow2)
-		return qcow2_empty_length(layer->qcow2, offset);
+		return qcow2_empty_length(layer->qcow2, offset, limit);
 	next_data(layer, offset, &begin, &end);
 	return begin > offset ? begin - offset : 0;
 }

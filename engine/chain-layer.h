@@ -37,7 +37,8 @@ void chain_layer_close(struct chain_layer *layer);
 /* As qcow2_map and qcow2_empty_length, for both kinds; within the layer's size. */
 void chain_layer_map(const struct chain_layer *layer, uint64_t offset, uint64_t length,
 		     qcow2_run_fn *fn, void *opaque);
-uint64_t chain_layer_empty_length(const struct chain_layer *layer, uint64_t offset);
+uint64_t chain_layer_empty_length(const struct chain_layer *layer, uint64_t offset,
+				  uint64_t limit);
 
 /* Reads [offset, offset + length) of the image, which lies in `piece` of this
  * layer. -EIO if it is damaged. */

@@ -154,7 +154,7 @@ static uint64_t empty_length(const struct image *image, uint64_t offset)
 
 		if (offset >= layer->size)
 			break; /* it ends here, and so does what is seen of those under it */
-		empty = chain_layer_empty_length(layer, offset);
+		empty = chain_layer_empty_length(layer, offset, length);
 		if (empty < layer->size - offset)
 			length = min(length, empty);
 	}

@@ -297,12 +297,12 @@ void qcow2_map(const struct qcow2 *q, uint64_t offset, uint64_t length, qcow2_ru
 	tell(&w);
 }
 
-uint64_t qcow2_empty_length(const struct qcow2 *q, uint64_t offset)
+uint64_t qcow2_empty_length(const struct qcow2 *q, uint64_t offset, uint64_t limit)
 {
 	unsigned table_bits = q->l2_bits + q->header->cluster_bits;
 	uint64_t first = offset >> table_bits, at = first, l1[BATCH];
 
-	while (at < q->header->l1_entries) {
+	while (at < q->header->l1_entries && (at == first || (at << table_bits) - offset < limit)) {
 		uint64_t n = q->header->l1_entries - at;
 
 		if (n > BATCH)

@@ -85,8 +85,9 @@ void qcow2_map(const struct qcow2 *q, uint64_t offset, uint64_t length, qcow2_ru
 	       void *opaque);
 
 /* How far from `offset` on nothing is allocated, as far as the L1 table alone tells:
- * cheap, and possibly too little. 0 if there is a table for `offset`. */
-uint64_t qcow2_empty_length(const struct qcow2 *q, uint64_t offset);
+ * cheap, and possibly too little. 0 if there is a table for `offset`. Looks no
+ * farther than `limit` bytes, but may say more. */
+uint64_t qcow2_empty_length(const struct qcow2 *q, uint64_t offset, uint64_t limit);
 
 /* qcow2-compressed.c: reads a whole compressed cluster into `buf`. -EIO if it
  * is damaged. */
