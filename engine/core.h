@@ -114,6 +114,7 @@ struct engine {
 	struct ready operations, collections;
 	vec_of(char *) news; /* UUIDs of domains that libvirt told us about */
 	bool all_new;        /* ... or all of them: the connection is back */
+	bool connected;      /* to libvirt, as far as it has told us */
 	pthread_cond_t news_wake;
 	bool stopping;
 	uint64_t next_ticket;

@@ -44,6 +44,14 @@ static void on_connection(void *opaque, bool up)
 	LOCK_SCOPE(&e->lock);
 
 	e->all_new = up;
+	e->connected = up;
+	/* What was interrupted, or may have been, goes on when it is back. */
+	for (size_t i = 0; i < e->slots.n; i++) {
+		struct slot *s = e->slots.at[i];
+
+		if (!up && (s->job.tombstones || s->job_error))
+			s->collect_wanted = true;
+	}
 	pthread_cond_signal(&e->news_wake);
 	pthread_cond_broadcast(&e->changed);
 }
@@ -58,6 +66,7 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 	e->defaults = (struct registry_vm){ .uid = opts->uid, .gid = opts->gid,
 					    .mode = opts->mode, .quiesce = QUIESCE_AUTO };
 	e->observer = observer;
+	e->connected = true;
 	e->hv_events = (struct hv_events){ e, on_domain, on_block_job, on_connection };
 	e->list = xnew(struct vm_list);
 	e->list->refs = 1;
@@ -155,7 +164,9 @@ void engine_close(struct engine *e)
 
 bool engine_connected(struct engine *e)
 {
-	return e->hv->ops->connected(e->hv);
+	LOCK_SCOPE(&e->lock);
+
+	return e->connected;
 }
 
 int engine_statvfs(struct engine *e, struct statvfs *ret)

@@ -201,8 +201,9 @@ void engine_set_owner(struct engine *e, uint32_t vm_id, uid_t uid, gid_t gid, mo
 		      engine_done *done, void *opaque);
 
 /* Calls done when the VM's queue and its jobs have come to an end: 0, or -EIO
- * with the reason if a job failed. Returns a ticket for engine_wait_cancel,
- * which the caller uses on all that still wait before engine_close. */
+ * with the reason if a job failed, -EHOSTDOWN if one waits for libvirt. Returns a
+ * ticket for engine_wait_cancel, which the caller uses on all that still wait
+ * before engine_close. */
 uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *opaque);
 
 /* Ends a wait at once with -EINTR, if it is still there. */

@@ -71,17 +71,22 @@ uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *
 	struct err err = ERR_INIT;
 	struct slot *s;
 	uint64_t ticket = 0;
+	bool down;
 
 	pthread_mutex_lock(&e->lock);
 	s = slot_by_id(e, vm_id);
-	if (s) {
+	down = s && !e->connected && !is_idle(s);
+	if (s && !down) {
 		ticket = ++e->next_ticket;
 		vec_push(&s->waiters, ((struct waiter){ ticket, done, opaque }));
 		if (is_idle(s))
 			answer_waiters(e, s);
 	}
 	pthread_mutex_unlock(&e->lock);
-	if (!s)
+	if (down)
+		done(opaque, err_set(&err, EHOSTDOWN, "libvirt does not answer; what is to be merged "
+				     "waits for it"), &err);
+	else if (!s)
 		done(opaque, err_set(&err, ENOENT, "there is no such VM any more"), &err);
 	return ticket;
 }
@@ -118,7 +123,8 @@ static void kick(struct engine *e, struct slot *s)
 	} else if (s->first) {
 		ready_put(&e->operations, s);
 	} else if (s->collect_wanted) {
-		ready_put(&e->collections, s);
+		if (e->connected)
+			ready_put(&e->collections, s);
 	} else {
 		answer_waiters(e, s);
 	}
@@ -236,7 +242,7 @@ static void work_operation(struct engine *e, struct slot *s)
 static void work_collection(struct engine *e, struct slot *s)
 {
 	struct err err = ERR_INIT;
-	bool stepped_aside;
+	bool put_off;
 	int r;
 
 	s->busy = true;
@@ -255,15 +261,16 @@ static void work_collection(struct engine *e, struct slot *s)
 	pthread_mutex_lock(&e->lock);
 	s->busy = false;
 	s->job.running = false;
-	stepped_aside = r == -EINTR;
-	if (stepped_aside) {
+	/* Without libvirt it is put off: look_at_all asks for it again. */
+	put_off = r == -EINTR || (r < 0 && !e->connected);
+	if (put_off) {
 		s->collect_wanted = true;
 	} else {
 		free(s->job_error);
 		s->job_error = r < 0 ? xstrdup(err.msg) : NULL;
 		s->job.failed = r < 0;
 	}
-	if (r < 0 && !stepped_aside) {
+	if (r < 0 && !put_off) {
 		pthread_mutex_unlock(&e->lock);
 		engine_set_last_error(e, s->id, err.msg);
 		if (e->observer->happened)
