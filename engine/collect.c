@@ -17,6 +17,7 @@
  * the next operation on it, and at start-up.
  */
 #include "engine/backing.h"
+#include "engine/chain-layer.h"
 #include "engine/layers.h"
 #include "engine/merge.h"
 #include "engine/op.h"
@@ -79,6 +80,39 @@ static int fits(const struct layer *from, const struct layer *into, bool *ret, s
 	return r;
 }
 
+static void note_compressed(void *found, const struct qcow2_run *run)
+{
+	if (run->kind == QCOW2_COMPRESSED)
+		*(bool *)found = true;
+}
+
+static uint64_t grain_of(const struct qcow2_header *h)
+{
+	return (1ULL << h->cluster_bits) / (h->incompatible & QCOW2_EXTENDED_L2 ? 32 : 1);
+}
+
+/* A commit that fills a part of a compressed cluster unpacks it to another place, and
+ * QEMU may use the old one for other data before the table in the file says so.
+ * Whoever reads the rest of that cluster through the old table would read those: so
+ * this is not done. Where all that is committed covers whole clusters, nobody reads
+ * what it replaces. */
+static int moves_compressed(const struct layer *from, const struct layer *into, bool *ret,
+			    struct err *err)
+{
+	struct chain_layer upper = { .fd = -1 }, lower = { .fd = -1 };
+	int r = chain_layer_open(&upper, from->file.path, from->file.format, err);
+
+	if (r >= 0)
+		r = chain_layer_open(&lower, into->file.path, into->file.format, err);
+	*ret = false;
+	if (r >= 0 && lower.qcow2 &&
+	    grain_of(qcow2_header(upper.qcow2)) < qcow2_cluster_size(lower.qcow2))
+		chain_layer_map(&lower, 0, lower.size, note_compressed, ret);
+	chain_layer_close(&upper);
+	chain_layer_close(&lower);
+	return r;
+}
+
 /* An image on top of `c` that the VM does not reach could not be told about the merge. */
 static bool has_strangers(const struct layers *l, size_t c)
 {
@@ -92,7 +126,7 @@ static int judge_merge(const struct layers *l, const struct layer *f, enum verdi
 		       struct err *err)
 {
 	const struct layer *c = &l->all.at[f->overlay];
-	bool internal = false, fit = false;
+	bool internal = false, fit = false, compressed = false;
 	int r;
 
 	if (!c->reached || c->foreign || has_strangers(l, f->overlay) ||
@@ -101,7 +135,9 @@ static int judge_merge(const struct layers *l, const struct layer *f, enum verdi
 	r = holds_internal(&c->file, &internal, err);
 	if (r >= 0)
 		r = fits(c, f, &fit, err);
-	if (r >= 0 && fit && !internal)
+	if (r >= 0)
+		r = moves_compressed(c, f, &compressed, err);
+	if (r >= 0 && fit && !internal && !compressed)
 		*ret = MERGE;
 	return r;
 }

@@ -123,6 +123,31 @@ def test_a_reader_never_sees_its_bytes_change(tree, vm):
     assert whole == tree.reference["three"]["vda"]
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_a_compressed_base_is_not_written_in_part(mount, new_vm, running, folder):
+    """QEMU would move its clusters under a reader: so its tombstone stays, and all else is merged."""
+    vm = new_vm()
+    vm.write("vda", 1, 0, 2 << 20)
+    run("qemu-img", "convert", "-c", "-O", "qcow2", vm.paths["vda"], folder / "packed")
+    os.replace(folder / "packed", vm.paths["vda"])
+    tree = mount.of(vm)
+    if running:
+        vm.start()
+    for number, name in enumerate(["one", "two", "three"], start=2):
+        tree.mkdir(name)
+        vm.write("vda", number, number * 8192, 4096)
+    before = vm.paths["vda"].read_bytes()
+    for name in "one", "two":
+        tree.rmdir(name)
+        tree.check()
+        tree.check_files()
+    assert vm.paths["vda"].read_bytes() == before
+    assert "tombstones 1" in tree.kws("status")
+    tree.rmdir("three")
+    tree.check_files()
+    assert len(list(vm.folder.glob("*.qcow2"))) == 2
+
+
 def test_the_base_of_another_vm_is_not_written(mount, new_vm):
     first = new_vm("first")
     tree = mount.of(first)
