@@ -10,7 +10,10 @@
  * Below a layer that shadows it, QEMU may write clusters into this file while
  * we read (docs/THREADS.md). What such a commit changes in these tables are the
  * entries of clusters that the layer above holds; of the others, what was read
- * once stays good.
+ * once stays good. L2 tables stay where they are. The L1 table is moved if the
+ * file has to become larger, and its old place is used for something else as soon
+ * as the header names the new one: so what was read of it counts only if the
+ * header still names that place afterwards.
  */
 #include "engine/qcow2.h"
 
@@ -34,6 +37,7 @@ struct qcow2 {
 	char *name;
 	int fd;
 	uint64_t cluster; /* bytes */
+	uint64_t l1_offset;   /* where the table was seen last; atomic */
 	bool extended;
 	bool data_elsewhere;  /* in an external data file */
 	unsigned entry_words; /* of 64 bits, of an L2 entry */
@@ -57,6 +61,7 @@ int qcow2_open(int fd, const char *name, struct qcow2 **ret, struct err *err)
 		return r;
 	}
 	q->cluster = 1ULL << q->header->cluster_bits;
+	q->l1_offset = q->header->l1_offset;
 	q->extended = q->header->incompatible & QCOW2_EXTENDED_L2;
 	q->data_elsewhere = q->header->incompatible & QCOW2_DATA_FILE;
 	q->entry_words = q->extended ? 2 : 1;
@@ -109,6 +114,26 @@ static bool read_words(const struct qcow2 *q, uint64_t at, uint64_t *words, size
 	for (size_t i = 0; i < n; i++)
 		words[i] = be64toh(words[i]);
 	return true;
+}
+
+#define L1_OFFSET_AT 40 /* in the header */
+
+/* Reads entries of the L1 table, wherever it is by now. */
+static bool read_l1(const struct qcow2 *q, uint64_t first, uint64_t *entries, size_t n)
+{
+	uint64_t *seen = (uint64_t *)&q->l1_offset;
+
+	for (;;) {
+		uint64_t at = __atomic_load_n(seen, __ATOMIC_RELAXED), now;
+		bool there = first + n <= q->header->l1_entries &&
+			     read_words(q, at + first * 8, entries, n);
+
+		if (!read_words(q, L1_OFFSET_AT, &now, 1))
+			return false;
+		if (now == at)
+			return there;
+		__atomic_store_n(seen, now, __ATOMIC_RELAXED);
+	}
 }
 
 /* ---- the map ---- */
@@ -277,8 +302,7 @@ void qcow2_map(const struct qcow2 *q, uint64_t offset, uint64_t length, qcow2_ru
 
 		if (n > BATCH)
 			n = BATCH;
-		if (first + n > q->header->l1_entries ||
-		    !read_words(q, q->header->l1_offset + first * 8, l1, n)) {
+		if (!read_l1(q, first, l1, n)) {
 			add_damage(&w, from, to, "an L1 table that is cut off");
 			break;
 		}
@@ -307,7 +331,7 @@ uint64_t qcow2_empty_length(const struct qcow2 *q, uint64_t offset, uint64_t lim
 
 		if (n > BATCH)
 			n = BATCH;
-		if (!read_words(q, q->header->l1_offset + at * 8, l1, n))
+		if (!read_l1(q, at, l1, n))
 			break;
 		for (uint64_t i = 0; i < n; i++, at++)
 			if (l1[i] & OFFSET_MASK)
