@@ -14,14 +14,14 @@
 #include "common/mem.h"
 #include "common/vec.h"
 #include "engine/backing.h"
-#include "engine/chain-layer.h"
+#include "engine/open-layers.h"
 #include "engine/slices.h"
 
 #include <errno.h>
 #include <sys/stat.h>
 
 struct image {
-	vec_of(struct chain_layer) layers; /* 0 is the top */
+	vec_of(const struct chain_layer *) layers; /* 0 is the top */
 	struct flat flat;
 };
 
@@ -32,10 +32,10 @@ DEFINE_CLEANUP(const struct slice, slice_unref);
 /* A chain in which a layer lies on itself would never end. */
 static int check_loop(const struct image *image, struct err *err)
 {
-	const struct chain_layer *last = &image->layers.at[image->layers.n - 1];
+	const struct chain_layer *last = image->layers.at[image->layers.n - 1];
 
 	for (size_t i = 0; i + 1 < image->layers.n; i++)
-		if (image->layers.at[i].dev == last->dev && image->layers.at[i].ino == last->ino)
+		if (image->layers.at[i]->dev == last->dev && image->layers.at[i]->ino == last->ino)
 			return err_set(err, ELOOP, "%s lies on itself: its chain has no end",
 				       last->path);
 	return 0;
@@ -57,17 +57,17 @@ static int check_format(const char *path, const char *format, struct err *err)
 static int open_layer(struct image *image, const char *path, const char *format, char **ret_path,
 		      char **ret_format, struct err *err)
 {
-	struct chain_layer *layer;
+	const struct chain_layer *layer;
 	int r = check_format(path, format, err);
 
 	if (r >= 0 && image->layers.n == CHAIN_MAX_LAYERS)
 		r = err_set(err, ELOOP, "the chain has more than %d layers", CHAIN_MAX_LAYERS);
+	if (r >= 0)
+		r = open_layer_get(path, format, &layer, err);
 	if (r < 0)
 		return r;
-	layer = vec_add(&image->layers);
-	r = chain_layer_open(layer, path, format, err);
-	if (r >= 0)
-		r = check_loop(image, err);
+	vec_push(&image->layers, layer);
+	r = check_loop(image, err);
 	if (r >= 0 && layer->qcow2)
 		r = backing_of(qcow2_header(layer->qcow2), path, ret_path, ret_format, err);
 	return r;
@@ -99,7 +99,7 @@ int image_open(const char *path, const char *format, struct image **ret, struct 
 	image->flat = (struct flat){
 		.layers = image->layers.at,
 		.n_layers = image->layers.n,
-		.size = image->layers.at[0].size,
+		.size = image->layers.at[0]->size,
 		.slice_bits = slices_choose_bits(image->layers.at, image->layers.n),
 	};
 	*ret = image;
@@ -112,7 +112,7 @@ void image_close(struct image *image)
 		return;
 	slices_forget(&image->flat);
 	for (size_t i = 0; i < image->layers.n; i++)
-		chain_layer_close(&image->layers.at[i]);
+		open_layer_put(image->layers.at[i]);
 	vec_free(&image->layers);
 	free(image);
 }
@@ -129,8 +129,8 @@ bool image_find_layer(const struct image *image, const char *path, size_t *ret)
 	if (stat(path, &st) < 0)
 		return false;
 	for (*ret = 0; *ret < image->layers.n; ++*ret)
-		if (image->layers.at[*ret].dev == st.st_dev &&
-		    image->layers.at[*ret].ino == st.st_ino)
+		if (image->layers.at[*ret]->dev == st.st_dev &&
+		    image->layers.at[*ret]->ino == st.st_ino)
 			return true;
 	return false;
 }
@@ -149,7 +149,7 @@ static uint64_t empty_length(const struct image *image, uint64_t offset)
 	uint64_t length = image->flat.size - offset;
 
 	for (size_t i = 0; i < image->layers.n && length > 0; i++) {
-		const struct chain_layer *layer = &image->layers.at[i];
+		const struct chain_layer *layer = image->layers.at[i];
 		uint64_t empty;
 
 		if (offset >= layer->size)
@@ -220,7 +220,7 @@ static int first_extent(struct image *image, uint64_t offset, uint64_t length, s
 	}
 	piece = slice_piece(slice, offset);
 	if (piece->kind == PIECE_DAMAGED) /* it says what is wrong */
-		return chain_layer_read(&image->layers.at[piece->layer], piece, offset, 0, NULL, err);
+		return chain_layer_read(image->layers.at[piece->layer], piece, offset, 0, NULL, err);
 	*ret = extent_of(piece, offset, min(piece->start + piece->length, offset + length));
 	return 0;
 }
@@ -302,7 +302,7 @@ static int read_slice(struct image *image, char *buf, size_t length, uint64_t of
 	for (piece = slice_piece(slice, offset); done < length; piece++) {
 		uint64_t at = offset + done;
 		size_t part = min(piece->start + piece->length - at, length - done);
-		int r = chain_layer_read(&image->layers.at[piece->layer], piece, at, part,
+		int r = chain_layer_read(image->layers.at[piece->layer], piece, at, part,
 					 buf + done, err);
 
 		if (r < 0)

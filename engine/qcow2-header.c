@@ -68,6 +68,25 @@ void qcow2_header_free(struct qcow2_header *h)
 	free(h);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? streq(a, b) : a == b;
+}
+
+bool qcow2_header_equal(const struct qcow2_header *a, const struct qcow2_header *b)
+{
+	return a->version == b->version && a->cluster_bits == b->cluster_bits &&
+	       a->size == b->size && a->l1_entries == b->l1_entries &&
+	       a->l1_offset == b->l1_offset && a->snapshots == b->snapshots &&
+	       a->incompatible == b->incompatible && a->compatible == b->compatible &&
+	       a->autoclear == b->autoclear && a->encryption == b->encryption &&
+	       a->compression == b->compression &&
+	       same_text(a->backing_file, b->backing_file) &&
+	       same_text(a->backing_format, b->backing_format) &&
+	       same_text(a->data_file, b->data_file) &&
+	       same_text(a->unknown_feature, b->unknown_feature);
+}
+
 static char *text_at(const uint8_t *buf, size_t at, size_t length)
 {
 	char *s = xcalloc(length + 1, 1);

@@ -47,6 +47,7 @@ enum qcow2_compression { QCOW2_ZLIB = 0, QCOW2_ZSTD = 1 };
  * with qcow2_header_free. */
 int qcow2_header_read(int fd, const char *name, struct qcow2_header **ret, struct err *err);
 void qcow2_header_free(struct qcow2_header *h); /* NULL is allowed */
+bool qcow2_header_equal(const struct qcow2_header *a, const struct qcow2_header *b);
 
 /* Whether images like this can be read: 0, or EOPNOTSUPP for encryption,
  * unknown compressions and unknown incompatible features: named. */

@@ -250,7 +250,7 @@ static struct entry *make(const struct flat *flat, uint64_t number)
 
 	vec_push(&m.gaps, ((struct range){ start, end < flat->size ? end : flat->size }));
 	for (; m.layer < flat->n_layers && m.gaps.n; m.layer++)
-		ask_layer(&m, &flat->layers[m.layer]);
+		ask_layer(&m, flat->layers[m.layer]);
 	for (size_t i = 0; i < m.gaps.n; i++)
 		add_hole(&m, m.gaps.at[i].start, m.gaps.at[i].end);
 	qsort(m.pieces.at, m.pieces.n, sizeof(m.pieces.at[0]), by_start);
@@ -269,13 +269,13 @@ static struct entry *make(const struct flat *flat, uint64_t number)
 #define SLICE_BITS_MIN 20
 #define SLICE_BITS_MAX 26
 
-unsigned slices_choose_bits(const struct chain_layer *layers, size_t n)
+unsigned slices_choose_bits(const struct chain_layer *const *layers, size_t n)
 {
 	unsigned bits = SLICE_BITS_MAX;
 
 	for (size_t i = 0; i < n; i++) {
-		unsigned cluster = layers[i].qcow2 ?
-					   qcow2_header(layers[i].qcow2)->cluster_bits :
+		unsigned cluster = layers[i]->qcow2 ?
+					   qcow2_header(layers[i]->qcow2)->cluster_bits :
 					   SLICE_BITS_MAX;
 
 		if (cluster + SLICE_CLUSTER_BITS < bits)

@@ -13,7 +13,7 @@
 
 /* What of an image its slices are made of. */
 struct flat {
-	const struct chain_layer *layers; /* 0 is the top */
+	const struct chain_layer *const *layers; /* 0 is the top */
 	size_t n_layers;
 	uint64_t size;       /* of the image, bytes */
 	unsigned slice_bits; /* log2 of a slice's bytes: slices_choose_bits */
@@ -25,7 +25,7 @@ struct slice {
 	struct piece pieces[]; /* in order, without a gap, the first at `start` */
 };
 
-unsigned slices_choose_bits(const struct chain_layer *layers, size_t n);
+unsigned slices_choose_bits(const struct chain_layer *const *layers, size_t n);
 
 /* The slice that holds `offset`, which lies in the image: NULL if it is not in the
  * cache. The caller gives it back with slice_unref. */

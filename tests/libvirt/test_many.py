@@ -5,7 +5,7 @@ import errno
 import os
 import threading
 
-from commands import refused
+from commands import refused, wait_until
 
 HUNDRED = 100
 
@@ -28,6 +28,38 @@ def test_a_hundred_snapshots(tree, vm):
         tree.rmdir(name)
     tree.check_files()
     assert len(list(vm.folder.glob("*.qcow2"))) == 2
+
+
+def test_images_share_their_layers(tree, vm):
+    """All open at once need one descriptor for each layer, also while layers come and go."""
+    for number in range(10):
+        vm.write("vda", number + 1, number << 14, 65536)
+        tree.mkdir(f"s{number}")
+    tree.rmdir("s9")  # no merge is left to do when the last ones are opened
+    files = {name: open(tree / name / "vda.raw", "rb", buffering=0) for name in tree.reference}
+    try:
+        assert_open_layers(tree.mount.process.pid, 9)
+        files.pop("s4").close()
+        tree.rmdir("s4")
+        tree.sync()
+        for name, file in files.items():
+            assert file.read() == tree.reference[name]["vda"], name
+        tree.check()
+    finally:
+        for file in files.values():
+            file.close()
+    tree.check()
+    assert_open_layers(tree.mount.process.pid, 0)
+
+
+def assert_open_layers(pid, wanted):
+    fds = f"/proc/{pid}/fd"
+
+    def count():
+        files = [os.path.realpath(f"{fds}/{fd}") for fd in os.listdir(fds)]
+        return sum(file.removesuffix(" (deleted)").endswith(".qcow2") for file in files)
+
+    wait_until(lambda: count() == wanted, f"{wanted} layers are open")
 
 
 def life_of(tree, vm, rounds):
