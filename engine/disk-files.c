@@ -13,6 +13,7 @@
 struct disk_file {
 	struct image *image;
 	struct standalone *standalone; /* SHAPE_QCOW2, SHAPE_LAYER; else NULL */
+	struct difference *difference; /* SHAPE_MAP; else NULL */
 	uint64_t start, size;          /* SHAPE_RAW, SHAPE_PARTITION: the part of the image */
 };
 
@@ -71,6 +72,8 @@ static int try_open(struct engine *e, const struct disk_id *id, struct disk_file
 		r = image_open(d.path, d.format, &f->image, err);
 	if (r >= 0 && (id->shape == SHAPE_QCOW2 || id->shape == SHAPE_LAYER))
 		r = disk_get_standalone(e, &d, f->image, &f->standalone, err);
+	else if (r >= 0 && id->shape == SHAPE_MAP)
+		r = disk_get_difference(e, &d, f->image, &f->difference, err);
 	else if (r >= 0)
 		r = take_part(e, &d, id, f, err);
 	if (r < 0) {
@@ -98,6 +101,7 @@ static int open_now(struct engine *e, const struct disk_id *id, struct disk_file
 static void disk_file_free(struct disk_file *f)
 {
 	standalone_free(f->standalone);
+	difference_free(f->difference);
 	image_close(f->image);
 	free(f);
 }
@@ -148,7 +152,14 @@ void engine_disk_close(struct engine *e, struct disk_file *f)
 
 uint64_t disk_file_size(const struct disk_file *f)
 {
-	return f->standalone ? standalone_size(f->standalone) : f->size;
+	return f->standalone ? standalone_size(f->standalone) :
+	       f->difference ? difference_size(f->difference) : f->size;
+}
+
+/* Made up while it is read: all of it is data. */
+static bool is_made_up(const struct disk_file *f)
+{
+	return f->standalone || f->difference;
 }
 
 static int part_extents(struct disk_file *f, uint64_t offset, uint64_t length,
@@ -171,7 +182,7 @@ int disk_file_extents(struct disk_file *f, uint64_t offset, uint64_t length,
 		return 0;
 	if (length > size - offset)
 		length = size - offset;
-	if (!f->standalone)
+	if (!is_made_up(f))
 		return part_extents(f, offset, length, extents, max, ret_n, err);
 	extents[(*ret_n)++] = (struct extent){ .start = offset, .length = length,
 					       .kind = EXTENT_DATA };
@@ -183,6 +194,8 @@ ssize_t disk_file_read(struct disk_file *f, void *buf, size_t length, uint64_t o
 {
 	if (f->standalone)
 		return standalone_read(f->standalone, buf, length, offset, err);
+	if (f->difference)
+		return difference_read(f->difference, buf, length, offset);
 	if (offset >= f->size)
 		return 0;
 	if (length > f->size - offset)
@@ -199,6 +212,11 @@ static char *counted_name(const struct disk_description *d, const struct disk_id
 					      xstrdup(d->target);
 }
 
+static uint64_t map_size(const struct layout *l)
+{
+	return layout_runs(l) * difference_line_length(l->disk_size);
+}
+
 static int known_stat(struct engine *e, struct disk_description *d, const struct disk_id *id,
 		      struct disk_stat *ret)
 {
@@ -209,10 +227,11 @@ static int known_stat(struct engine *e, struct disk_description *d, const struct
 	if (id->shape == SHAPE_RAW || id->shape == SHAPE_PARTITION)
 		return registry_allocated(e->registry, id->snapshot, name, &ret->size,
 					  &ret->allocated, NULL);
-	r = registry_layout(e->registry, &d->layout, NULL, NULL, NULL);
+	r = registry_layout(e->registry, &d->layout, NULL, NULL);
 	if (r < 0)
 		return r;
-	ret->size = ret->allocated = d->layout.size;
+	ret->size = ret->allocated = id->shape == SHAPE_MAP ? map_size(&d->layout) :
+							      d->layout.size;
 	ret->changed = d->layout.changed;
 	return 0;
 }
@@ -225,7 +244,7 @@ static int learn(struct engine *e, const struct disk_description *d, const struc
 	uint64_t allocated;
 	int r;
 
-	if (f->standalone)
+	if (is_made_up(f))
 		return 0;
 	r = image_allocated(f->image, f->start, f->size, &allocated, err);
 	return r < 0 ? r : registry_set_allocated(e->registry, id->snapshot, name, f->size,

@@ -27,7 +27,7 @@ static void describe(const struct vm *vm, const struct snapshot *s, const struct
 	const struct snapshot_disk *disk = &s->disks[id->disk], *below = NULL;
 	const struct snapshot *parent = vm_snapshot(vm, s->parent);
 
-	if (id->shape == SHAPE_LAYER)
+	if (id->shape == SHAPE_LAYER || id->shape == SHAPE_MAP)
 		below = disk_of(parent, disk->target);
 	ret->target = xstrdup(disk->target);
 	ret->path = xstrdup(disk->path);
@@ -37,7 +37,8 @@ static void describe(const struct vm *vm, const struct snapshot *s, const struct
 			       xstrdup("");
 	ret->created = s->created;
 	ret->layout = (struct layout){
-		.snapshot = s->id, .target = ret->target, .shape = id->shape,
+		.snapshot = s->id, .target = ret->target,
+		.shape = id->shape == SHAPE_MAP ? SHAPE_LAYER : id->shape,
 		.parent = below ? parent->id : 0, .backing = ret->backing,
 	};
 }
@@ -61,8 +62,8 @@ int disk_describe(struct engine *e, const struct disk_id *id, struct disk_descri
 
 /* A run as the registry keeps it: two 64-bit numbers, little-endian. */
 struct kept_run {
-	uint64_t first;
-	uint64_t n; /* twice, and one more if they are zero */
+	uint64_t start;
+	uint64_t length; /* twice, and one more if it is zero */
 };
 
 static struct kept_run *pack_runs(const struct data_run *runs, size_t n)
@@ -70,10 +71,15 @@ static struct kept_run *pack_runs(const struct data_run *runs, size_t n)
 	struct kept_run *kept = xcalloc(n + 1, sizeof(*kept));
 
 	for (size_t i = 0; i < n; i++) {
-		kept[i].first = htole64(runs[i].first);
-		kept[i].n = htole64(runs[i].n << 1 | runs[i].zero);
+		kept[i].start = htole64(runs[i].start);
+		kept[i].length = htole64(runs[i].length << 1 | runs[i].zero);
 	}
 	return kept;
+}
+
+size_t layout_runs(const struct layout *l)
+{
+	return l->runs_bytes / sizeof(struct kept_run);
 }
 
 static struct data_run *unpack_runs(const struct kept_run *kept, size_t n)
@@ -81,9 +87,9 @@ static struct data_run *unpack_runs(const struct kept_run *kept, size_t n)
 	struct data_run *runs = xcalloc(n + 1, sizeof(*runs));
 
 	for (size_t i = 0; i < n; i++) {
-		runs[i].first = le64toh(kept[i].first);
-		runs[i].n = le64toh(kept[i].n) >> 1;
-		runs[i].zero = le64toh(kept[i].n) & 1;
+		runs[i].start = le64toh(kept[i].start);
+		runs[i].length = le64toh(kept[i].length) >> 1;
+		runs[i].zero = le64toh(kept[i].length) & 1;
 	}
 	return runs;
 }
@@ -93,7 +99,8 @@ static int make_layout(struct engine *e, struct disk_description *d, struct imag
 		       struct err *err)
 {
 	cleanup_free struct kept_run *kept = NULL;
-	struct data_run *runs;
+	cleanup_free struct data_run *runs = NULL;
+	struct layout *l = &d->layout;
 	struct standalone *s;
 	size_t n = 0, n_layers = ALL_LAYERS;
 	int r;
@@ -105,32 +112,59 @@ static int make_layout(struct engine *e, struct disk_description *d, struct imag
 	r = standalone_scan(image, n_layers, &runs, &n, err);
 	if (r < 0)
 		return r;
-	kept = pack_runs(runs, n);
-	s = standalone_new(image, runs, n, d->backing);
-	d->layout.size = standalone_size(s);
+	l->disk_size = image_size(image);
+	l->cluster_bits = standalone_choose_clusters(runs, n, l->disk_size);
+	s = standalone_new(image, runs, n, l->cluster_bits, d->backing);
+	l->size = standalone_size(s);
 	standalone_free(s);
-	return registry_add_layout(e->registry, &d->layout, kept, n * sizeof(*kept), err);
+	kept = pack_runs(runs, n);
+	l->runs_bytes = n * sizeof(*kept);
+	return registry_add_layout(e->registry, l, kept, err);
 }
 
-int disk_get_standalone(struct engine *e, struct disk_description *d, struct image *image,
-			  struct standalone **ret, struct err *err)
+/* The caller frees *ret. */
+static int get_layout(struct engine *e, struct disk_description *d, struct image *image,
+		      struct data_run **ret, size_t *ret_n, struct err *err)
 {
 	cleanup_free void *kept = NULL;
-	size_t bytes = 0, n;
-	int r = registry_layout(e->registry, &d->layout, &kept, &bytes, err);
+	int r = registry_layout(e->registry, &d->layout, &kept, err);
 
 	if (r == -ENOENT) {
 		r = make_layout(e, d, image, err);
 		if (r >= 0)
-			r = registry_layout(e->registry, &d->layout, &kept, &bytes, err);
+			r = registry_layout(e->registry, &d->layout, &kept, err);
 	}
 	if (r == -ENOENT)
 		return err_set(err, ENOENT, "there is no such snapshot any more");
 	if (r < 0)
 		return r;
-	n = bytes / sizeof(struct kept_run);
-	*ret = standalone_new(image, unpack_runs(kept, n), n, d->backing);
+	*ret_n = layout_runs(&d->layout);
+	*ret = unpack_runs(kept, *ret_n);
 	return 0;
+}
+
+int disk_get_standalone(struct engine *e, struct disk_description *d, struct image *image,
+			struct standalone **ret, struct err *err)
+{
+	cleanup_free struct data_run *runs = NULL;
+	size_t n = 0;
+	int r = get_layout(e, d, image, &runs, &n, err);
+
+	if (r >= 0)
+		*ret = standalone_new(image, runs, n, d->layout.cluster_bits, d->backing);
+	return r;
+}
+
+int disk_get_difference(struct engine *e, struct disk_description *d, struct image *image,
+			struct difference **ret, struct err *err)
+{
+	struct data_run *runs = NULL;
+	size_t n = 0;
+	int r = get_layout(e, d, image, &runs, &n, err);
+
+	if (r >= 0)
+		*ret = difference_new(runs, n, d->layout.disk_size);
+	return r;
 }
 
 /* ---- partitions ---- */

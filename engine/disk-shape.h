@@ -4,13 +4,13 @@
 #define KWS_ENGINE_DISK_SHAPE_H
 
 #include "engine/core.h"
-#include "engine/standalone.h"
+#include "engine/difference.h"
 
 /* A disk as it is at this moment. */
 struct disk_description {
 	char *target;
 	char *path, *format; /* its layer */
-	char *parent_path;   /* SHAPE_LAYER: the parent's layer, NULL if it stands alone */
+	char *parent_path;   /* SHAPE_LAYER, SHAPE_MAP: the parent's layer, NULL if it stands alone */
 	char *backing;       /* ... and what it is called in the backup, "" */
 	struct timespec created;
 	struct layout layout; /* as far as the registry is to be asked for it */
@@ -25,6 +25,13 @@ void disk_description_clear(struct disk_description *d);
  * are being moved just now. The caller frees *ret. */
 int disk_get_standalone(struct engine *e, struct disk_description *d, struct image *image,
 			struct standalone **ret, struct err *err);
+
+/* What is in the qcow2 of SHAPE_LAYER, as text; the same of that. */
+int disk_get_difference(struct engine *e, struct disk_description *d, struct image *image,
+			struct difference **ret, struct err *err);
+
+/* How many pieces it has, of one that the registry has. */
+size_t layout_runs(const struct layout *l);
 
 /* Finds the partition in the registry, or in the image's table. -ENOENT if there is
  * none of that number. */

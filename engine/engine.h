@@ -216,6 +216,7 @@ enum disk_shape {
 	SHAPE_QCOW2, /* the same content as one qcow2 that stands alone */
 	SHAPE_LAYER, /* only what differs from its parent, as a qcow2 that lies on the parent's */
 	SHAPE_PARTITION, /* one partition, flat */
+	SHAPE_MAP,   /* what of the disk differs from its parent, as lines of JSON */
 };
 
 /* Which file: a disk of a snapshot in a shape. */
@@ -247,7 +248,7 @@ struct extent {
 /* Opens a disk of a snapshot. The snapshot cannot be deleted until
  * engine_disk_close. EOPNOTSUPP, with the name of the reason, for what the reader
  * cannot read. The bytes and the size of a file never change while it is open,
- * and but for SHAPE_LAYER as long as the snapshot is there. */
+ * and but for SHAPE_LAYER and SHAPE_MAP as long as the snapshot is there. */
 int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_file **ret,
 		     struct err *err);
 void engine_disk_close(struct engine *e, struct disk_file *f); /* NULL is allowed */

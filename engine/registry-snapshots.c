@@ -161,36 +161,37 @@ int registry_set_allocated(struct registry *r, uint32_t snapshot_id, const char 
 
 /* ---- images as qcow2 ---- */
 
-int registry_layout(struct registry *r, struct layout *l, void **ret_runs, size_t *ret_bytes,
-		    struct err *err)
+int registry_layout(struct registry *r, struct layout *l, void **ret_runs, struct err *err)
 {
 	cleanup_stmt sqlite3_stmt *stmt = NULL;
 	LOCK_SCOPE(&r->lock);
 	int64_t ns;
 	int rc;
 
-	rc = sql_prepare(r, &stmt, err, "SELECT size, changed_ns, runs FROM layout WHERE snapshot = ?"
-				    " AND target = ? AND shape = ? AND parent = ? AND backing = ?",
+	rc = sql_prepare(r, &stmt, err, "SELECT size, disk_size, cluster, changed_ns,"
+				    " length(runs), runs FROM layout WHERE snapshot = ? AND target = ? AND shape = ? AND parent = ? AND backing = ?",
 		     "isiis", (int64_t)l->snapshot, l->target, (int64_t)l->shape,
 		     (int64_t)l->parent, l->backing);
 	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
 		return rc;
 	if (rc == 0)
 		return -ENOENT;
-	ns = sqlite3_column_int64(stmt, 1);
 	l->size = sqlite3_column_int64(stmt, 0);
+	l->disk_size = sqlite3_column_int64(stmt, 1);
+	l->cluster_bits = sqlite3_column_int(stmt, 2);
+	ns = sqlite3_column_int64(stmt, 3);
 	l->changed = (struct timespec){ ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
+	l->runs_bytes = sqlite3_column_int64(stmt, 4);
 	if (!ret_runs)
 		return 0;
-	*ret_bytes = sqlite3_column_bytes(stmt, 2);
-	*ret_runs = xcalloc(1, *ret_bytes + 1);
-	if (*ret_bytes)
-		memcpy(*ret_runs, sqlite3_column_blob(stmt, 2), *ret_bytes);
+	*ret_runs = xcalloc(1, l->runs_bytes + 1);
+	if (l->runs_bytes)
+		memcpy(*ret_runs, sqlite3_column_blob(stmt, 5), l->runs_bytes);
 	return 0;
 }
 
 int registry_add_layout(struct registry *r, const struct layout *l, const void *runs,
-			size_t bytes, struct err *err)
+			struct err *err)
 {
 	struct timespec now;
 	LOCK_SCOPE(&r->lock);
@@ -199,15 +200,17 @@ int registry_add_layout(struct registry *r, const struct layout *l, const void *
 	/* Only while the snapshot is there. rsync compares times to the second: so
 	 * another layout is a second younger at least. */
 	return sql_execute(r, err, "INSERT INTO layout (snapshot, target, shape, parent, backing, size,"
-			       " changed_ns, runs)"
-			       " SELECT id, ?, ?, ?, ?, ?, created_ns, ? FROM snapshot WHERE id = ?"
+			       " disk_size, cluster, changed_ns, runs)"
+			       " SELECT id, ?, ?, ?, ?, ?, ?, ?, created_ns, ? FROM snapshot WHERE id = ?"
 			       " ON CONFLICT (snapshot, target, shape) DO UPDATE SET"
 			       " parent = excluded.parent, backing = excluded.backing,"
-			       " size = excluded.size,"
+			       " size = excluded.size, disk_size = excluded.disk_size,"
+			       " cluster = excluded.cluster,"
 			       " changed_ns = MAX(?, changed_ns + 1000000000), runs = excluded.runs"
 			       " WHERE parent <> excluded.parent OR backing <> excluded.backing",
-		       "siisibii", l->target, (int64_t)l->shape, (int64_t)l->parent, l->backing,
-		       (int64_t)l->size, runs ?: "", bytes, (int64_t)l->snapshot, to_ns(now));
+		       "siisiiibii", l->target, (int64_t)l->shape, (int64_t)l->parent, l->backing,
+		       (int64_t)l->size, (int64_t)l->disk_size, (int64_t)l->cluster_bits, runs ?: "",
+		       l->runs_bytes, (int64_t)l->snapshot, to_ns(now));
 }
 
 /* ---- partitions ---- */

@@ -22,7 +22,7 @@
 #include <stdarg.h>
 #include <sys/file.h>
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 int sql_err(struct registry *r, struct err *err)
 {
@@ -100,8 +100,10 @@ static int set_up(struct registry *r, struct err *err)
 			       "knows %d): install that one again", version, SCHEMA_VERSION);
 	finalize_p(&stmt);
 	stmt = NULL;
-	if (sqlite3_exec(r->db, SCHEMA_SQL, NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_exec(r->db, "PRAGMA user_version=1", NULL, NULL, NULL) != SQLITE_OK)
+	/* Up to version 1 layouts knew one size of clusters only. */
+	if ((version < 2 && sqlite3_exec(r->db, "DROP TABLE IF EXISTS layout", NULL, NULL, NULL)) ||
+	    sqlite3_exec(r->db, SCHEMA_SQL, NULL, NULL, NULL) != SQLITE_OK ||
+	    sqlite3_exec(r->db, "PRAGMA user_version=2", NULL, NULL, NULL) != SQLITE_OK)
 		return sql_err(r, err);
 	return 0;
 }

@@ -78,19 +78,21 @@ struct layout {
 	uint32_t parent;     /* snapshot that it lies on, 0 if it stands alone */
 	const char *backing; /* ... and the name of its file, "" */
 	uint64_t size;       /* of the file, bytes */
+	uint64_t disk_size;  /* of the image, bytes */
+	unsigned cluster_bits;
 	struct timespec changed;
+	size_t runs_bytes; /* what is kept of it besides: disk-shape.c */
 };
 
 /* Finds the layout with the first five fields, and fills in the others; *ret_runs
  * (NULL if they are not wanted) are as they were given, and the caller frees them.
  * -ENOENT if there is none. */
-int registry_layout(struct registry *r, struct layout *l, void **ret_runs, size_t *ret_bytes,
-		    struct err *err);
+int registry_layout(struct registry *r, struct layout *l, void **ret_runs, struct err *err);
 /* Keeps one, all but `changed`: that is when the snapshot was taken, or, if it takes
  * the place of one on another parent, now. If there is one on the same already, that
  * one stays: what has been seen of a file never changes. */
 int registry_add_layout(struct registry *r, const struct layout *l, const void *runs,
-			size_t bytes, struct err *err);
+			struct err *err);
 
 /* The partitions of a disk, by number. -ENOENT if they were never looked for. The
  * caller frees *ret. */

@@ -39,8 +39,10 @@ CREATE TABLE IF NOT EXISTS layout (
 	parent     INTEGER NOT NULL,         -- snapshot, 0 if it stands alone
 	backing    TEXT NOT NULL,            -- name of the file that it lies on, or empty
 	size       INTEGER NOT NULL,         -- of the file, bytes
+	disk_size  INTEGER NOT NULL,         -- of the image, bytes
+	cluster    INTEGER NOT NULL,         -- log2 of the bytes of the file's clusters
 	changed_ns INTEGER NOT NULL,         -- since the epoch
-	runs       BLOB NOT NULL,            -- see disk-files.c
+	runs       BLOB NOT NULL,            -- see disk-shape.c
 	PRIMARY KEY (snapshot, target, shape)
 );
 

@@ -8,10 +8,9 @@
 #include <endian.h>
 #include <string.h>
 
-#define CLUSTER_BITS 16
-#define CLUSTER (1ULL << CLUSTER_BITS)
-#define ENTRIES (CLUSTER / 8)             /* of a table of 64-bit entries */
-#define REFCOUNTS (CLUSTER / 2)           /* of a block of 16-bit ones */
+/* 64 KiB is what QEMU likes best; below 4 KiB nothing is gained. */
+#define CLUSTER_BITS_MAX 16
+#define CLUSTER_BITS_MIN 12
 #define REFCOUNT_ORDER 4
 #define COPIED (1ULL << 63)               /* "its refcount is 1" */
 #define HEADER_LENGTH 104
@@ -24,12 +23,22 @@ struct part {
 	uint64_t first, n;
 };
 
+/* A run in clusters of the file. */
+struct cluster_run {
+	uint64_t first, n;
+	bool zero;
+};
+
 struct standalone {
 	struct image *image;
+	uint64_t image_size;
 	char *backing;
-	struct data_run *runs;
+	unsigned cluster_bits;
+	uint64_t cluster; /* bytes; and what a cluster of tables has room for: */
+	uint64_t entries; /* 64-bit entries of a table */
+	uint64_t refcounts; /* 16-bit ones of a block */
+	vec_of(struct cluster_run) runs;
 	uint64_t *ranks; /* of each run: data clusters before it */
-	size_t n_runs;
 	uint64_t *tables; /* indexes in L1 that have an L2 table, in order */
 	uint64_t l1_entries;
 	struct part refcount_table, refcount_blocks, l1, l2, data;
@@ -45,51 +54,23 @@ static uint64_t min(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* ---- which clusters hold data ---- */
+/* ---- what is in it ---- */
 
 typedef vec_of(struct data_run) runs_t;
 
-/* Clusters [first, end), of which the first may be in the last run already. */
-static void add_run(runs_t *runs, uint64_t first, uint64_t end, bool zero)
+static void add_extent(runs_t *runs, const struct extent *x, size_t n_layers)
 {
 	struct data_run *last = runs->n ? &runs->at[runs->n - 1] : NULL;
+	bool zero = x->kind == EXTENT_ZERO;
 
-	if (last && first < last->first + last->n)
-		first = last->first + last->n;
-	if (first >= end)
-		return;
-	if (last && last->zero == zero && last->first + last->n == first)
-		last->n += end - first;
-	else
-		vec_push(runs, ((struct data_run){ first, end - first, zero }));
-}
-
-static void add_data(runs_t *runs, uint64_t start, uint64_t end)
-{
-	add_run(runs, start >> CLUSTER_BITS, div_up(end, CLUSTER), false);
-}
-
-/* A cluster that is zero in part only is data. */
-static void add_zero(runs_t *runs, uint64_t start, uint64_t end, uint64_t size)
-{
-	uint64_t first = div_up(start, CLUSTER);
-	uint64_t last = end == size ? div_up(end, CLUSTER) : end >> CLUSTER_BITS;
-
-	if (first > start >> CLUSTER_BITS)
-		add_data(runs, start, min(end, first << CLUSTER_BITS));
-	add_run(runs, first, last, true);
-	if (first <= last && last << CLUSTER_BITS < end)
-		add_data(runs, last << CLUSTER_BITS, end);
-}
-
-static void add_extent(runs_t *runs, const struct extent *x, size_t n_layers, uint64_t size)
-{
 	if (x->kind == EXTENT_HOLE || x->layer >= n_layers)
 		return;
-	if (x->kind == EXTENT_DATA)
-		add_data(runs, x->start, x->start + x->length);
-	else if (n_layers != ALL_LAYERS) /* nothing lies under it that is not zero */
-		add_zero(runs, x->start, x->start + x->length, size);
+	if (zero && n_layers == ALL_LAYERS)
+		return; /* nothing lies under it that is not zero */
+	if (last && last->zero == zero && last->start + last->length == x->start)
+		last->length += x->length;
+	else
+		vec_push(runs, ((struct data_run){ x->start, x->length, zero }));
 }
 
 int standalone_scan(struct image *image, size_t n_layers, struct data_run **ret, size_t *ret_n,
@@ -108,7 +89,7 @@ int standalone_scan(struct image *image, size_t n_layers, struct data_run **ret,
 			return r;
 		}
 		for (size_t i = 0; i < n; i++) {
-			add_extent(&runs, &extents[i], n_layers, image_size(image));
+			add_extent(&runs, &extents[i], n_layers);
 			offset += extents[i].length;
 		}
 	}
@@ -117,16 +98,51 @@ int standalone_scan(struct image *image, size_t n_layers, struct data_run **ret,
 	return 0;
 }
 
+/* ---- in clusters ---- */
+
+/* Clusters [first, end), of which the first may be in the last run already. */
+static void add_clusters(struct standalone *s, uint64_t first, uint64_t end, bool zero)
+{
+	struct cluster_run *last = s->runs.n ? &s->runs.at[s->runs.n - 1] : NULL;
+
+	if (last && first < last->first + last->n)
+		first = last->first + last->n;
+	if (first >= end)
+		return;
+	if (last && last->zero == zero && last->first + last->n == first)
+		last->n += end - first;
+	else
+		vec_push(&s->runs, ((struct cluster_run){ first, end - first, zero }));
+}
+
+static void add_data(struct standalone *s, uint64_t start, uint64_t end)
+{
+	add_clusters(s, start >> s->cluster_bits, div_up(end, s->cluster), false);
+}
+
+/* A cluster that is zero in part only is data. */
+static void add_zero(struct standalone *s, uint64_t start, uint64_t end)
+{
+	uint64_t first = div_up(start, s->cluster);
+	uint64_t last = end == s->image_size ? div_up(end, s->cluster) : end >> s->cluster_bits;
+
+	if (first > start >> s->cluster_bits)
+		add_data(s, start, min(end, first << s->cluster_bits));
+	add_clusters(s, first, last, true);
+	if (first <= last && last << s->cluster_bits < end)
+		add_data(s, last << s->cluster_bits, end);
+}
+
 /* ---- where everything lies ---- */
 
 static uint64_t rank_runs(struct standalone *s)
 {
 	uint64_t rank = 0;
 
-	s->ranks = xcalloc(s->n_runs + 1, sizeof(*s->ranks));
-	for (size_t i = 0; i < s->n_runs; i++) {
+	s->ranks = xcalloc(s->runs.n + 1, sizeof(*s->ranks));
+	for (size_t i = 0; i < s->runs.n; i++) {
 		s->ranks[i] = rank;
-		rank += s->runs[i].zero ? 0 : s->runs[i].n;
+		rank += s->runs.at[i].zero ? 0 : s->runs.at[i].n;
 	}
 	return rank;
 }
@@ -135,10 +151,11 @@ static uint64_t find_tables(struct standalone *s)
 {
 	vec_of(uint64_t) tables = { 0 };
 
-	for (size_t i = 0; i < s->n_runs; i++) {
-		uint64_t last = (s->runs[i].first + s->runs[i].n - 1) / ENTRIES;
+	for (size_t i = 0; i < s->runs.n; i++) {
+		const struct cluster_run *run = &s->runs.at[i];
+		uint64_t last = (run->first + run->n - 1) / s->entries;
 
-		for (uint64_t t = s->runs[i].first / ENTRIES; t <= last; t++)
+		for (uint64_t t = run->first / s->entries; t <= last; t++)
 			if (!tables.n || tables.at[tables.n - 1] != t)
 				vec_push(&tables, t);
 	}
@@ -149,11 +166,11 @@ static uint64_t find_tables(struct standalone *s)
 /* The refcounts count themselves: so it is gone round until it fits. */
 static void lay_out(struct standalone *s, uint64_t n_data, uint64_t n_tables)
 {
-	uint64_t l1 = div_up(s->l1_entries, ENTRIES), rest = 1 + l1 + n_tables + n_data;
+	uint64_t l1 = div_up(s->l1_entries, s->entries), rest = 1 + l1 + n_tables + n_data;
 	uint64_t blocks = 0, table = 0;
 
 	for (;;) {
-		uint64_t b = div_up(rest + blocks + table, REFCOUNTS), t = div_up(b, ENTRIES);
+		uint64_t b = div_up(rest + blocks + table, s->refcounts), t = div_up(b, s->entries);
 
 		if (b == blocks && t == table)
 			break;
@@ -167,18 +184,56 @@ static void lay_out(struct standalone *s, uint64_t n_data, uint64_t n_tables)
 	s->data = (struct part){ s->l2.first + n_tables, n_data };
 }
 
-struct standalone *standalone_new(struct image *image, struct data_run *runs, size_t n,
-				  const char *backing)
+static struct standalone *make(const struct data_run *runs, size_t n, uint64_t image_size,
+			       unsigned cluster_bits)
 {
 	struct standalone *s = xnew(struct standalone);
-	uint64_t clusters = div_up(image_size(image), CLUSTER);
+	uint64_t clusters;
+
+	s->image_size = image_size;
+	s->cluster_bits = cluster_bits;
+	s->cluster = 1ULL << cluster_bits;
+	s->entries = s->cluster / 8;
+	s->refcounts = s->cluster / 2;
+	for (size_t i = 0; i < n; i++) {
+		if (runs[i].zero)
+			add_zero(s, runs[i].start, runs[i].start + runs[i].length);
+		else
+			add_data(s, runs[i].start, runs[i].start + runs[i].length);
+	}
+	clusters = div_up(image_size, s->cluster);
+	s->l1_entries = clusters ? div_up(clusters, s->entries) : 1;
+	lay_out(s, rank_runs(s), find_tables(s));
+	return s;
+}
+
+#define L1_ENTRIES_MAX (32u << 20 >> 3) /* as QEMU has it */
+
+unsigned standalone_choose_clusters(const struct data_run *runs, size_t n, uint64_t image_size)
+{
+	uint64_t sizes[CLUSTER_BITS_MAX + 1], smallest = UINT64_MAX;
+	unsigned bits;
+
+	for (bits = CLUSTER_BITS_MIN; bits <= CLUSTER_BITS_MAX; bits++) {
+		struct standalone *s = make(runs, n, image_size, bits);
+
+		sizes[bits] = s->l1_entries <= L1_ENTRIES_MAX ? standalone_size(s) : UINT64_MAX;
+		smallest = min(smallest, sizes[bits]);
+		standalone_free(s);
+	}
+	bits = CLUSTER_BITS_MAX;
+	while (bits > CLUSTER_BITS_MIN && sizes[bits] > smallest + smallest / 8)
+		bits--;
+	return bits;
+}
+
+struct standalone *standalone_new(struct image *image, const struct data_run *runs, size_t n,
+				  unsigned cluster_bits, const char *backing)
+{
+	struct standalone *s = make(runs, n, image_size(image), cluster_bits);
 
 	s->image = image;
 	s->backing = xstrdup(backing);
-	s->runs = runs;
-	s->n_runs = n;
-	s->l1_entries = clusters ? div_up(clusters, ENTRIES) : 1;
-	lay_out(s, rank_runs(s), find_tables(s));
 	return s;
 }
 
@@ -187,7 +242,7 @@ void standalone_free(struct standalone *s)
 	if (!s)
 		return;
 	free(s->backing);
-	free(s->runs);
+	vec_free(&s->runs);
 	free(s->ranks);
 	free(s->tables);
 	free(s);
@@ -195,7 +250,7 @@ void standalone_free(struct standalone *s)
 
 uint64_t standalone_size(const struct standalone *s)
 {
-	return (s->data.first + s->data.n) << CLUSTER_BITS;
+	return (s->data.first + s->data.n) << s->cluster_bits;
 }
 
 /* ---- one cluster of the tables ---- */
@@ -217,11 +272,11 @@ static void fill_header(const struct standalone *s, char *buf)
 {
 	memcpy(buf, "QFI\xfb", 4);
 	put32(buf, 4, 3); /* version */
-	put32(buf, 20, CLUSTER_BITS);
-	put64(buf, 24, image_size(s->image));
+	put32(buf, 20, s->cluster_bits);
+	put64(buf, 24, s->image_size);
 	put32(buf, 36, s->l1_entries);
-	put64(buf, 40, s->l1.first << CLUSTER_BITS);
-	put64(buf, 48, s->refcount_table.first << CLUSTER_BITS);
+	put64(buf, 40, s->l1.first << s->cluster_bits);
+	put64(buf, 48, s->refcount_table.first << s->cluster_bits);
 	put32(buf, 56, s->refcount_table.n);
 	put32(buf, 96, REFCOUNT_ORDER);
 	put32(buf, 100, HEADER_LENGTH);
@@ -237,9 +292,9 @@ static void fill_header(const struct standalone *s, char *buf)
 
 static void fill_refcount_table(const struct standalone *s, uint64_t index, char *buf)
 {
-	for (uint64_t i = 0; i < ENTRIES && index * ENTRIES + i < s->refcount_blocks.n; i++)
+	for (uint64_t i = 0; i < s->entries && index * s->entries + i < s->refcount_blocks.n; i++)
 		put64(buf, i * 8,
-		      (s->refcount_blocks.first + index * ENTRIES + i) << CLUSTER_BITS);
+		      (s->refcount_blocks.first + index * s->entries + i) << s->cluster_bits);
 }
 
 /* Every cluster of the file is used once. */
@@ -247,7 +302,7 @@ static void fill_refcount_block(const struct standalone *s, uint64_t index, char
 {
 	uint64_t total = s->data.first + s->data.n;
 
-	for (uint64_t i = 0; i < REFCOUNTS && index * REFCOUNTS + i < total; i++)
+	for (uint64_t i = 0; i < s->refcounts && index * s->refcounts + i < total; i++)
 		buf[i * 2 + 1] = 1;
 }
 
@@ -269,21 +324,21 @@ static size_t lower_bound(const uint64_t *values, size_t n, uint64_t wanted)
 
 static void fill_l1(const struct standalone *s, uint64_t index, char *buf)
 {
-	for (size_t i = lower_bound(s->tables, s->l2.n, index * ENTRIES);
-	     i < s->l2.n && s->tables[i] < (index + 1) * ENTRIES; i++)
-		put64(buf, (s->tables[i] - index * ENTRIES) * 8,
-		      (s->l2.first + i) << CLUSTER_BITS | COPIED);
+	for (size_t i = lower_bound(s->tables, s->l2.n, index * s->entries);
+	     i < s->l2.n && s->tables[i] < (index + 1) * s->entries; i++)
+		put64(buf, (s->tables[i] - index * s->entries) * 8,
+		      (s->l2.first + i) << s->cluster_bits | COPIED);
 }
 
 /* The first run that ends behind `cluster`. */
 static size_t run_from(const struct standalone *s, uint64_t cluster)
 {
-	size_t low = 0, high = s->n_runs;
+	size_t low = 0, high = s->runs.n;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (s->runs[middle].first + s->runs[middle].n <= cluster)
+		if (s->runs.at[middle].first + s->runs.at[middle].n <= cluster)
 			low = middle + 1;
 		else
 			high = middle;
@@ -293,10 +348,10 @@ static size_t run_from(const struct standalone *s, uint64_t cluster)
 
 static void fill_l2(const struct standalone *s, uint64_t index, char *buf)
 {
-	uint64_t begin = s->tables[index] * ENTRIES, end = begin + ENTRIES;
+	uint64_t begin = s->tables[index] * s->entries, end = begin + s->entries;
 
-	for (size_t i = run_from(s, begin); i < s->n_runs && s->runs[i].first < end; i++) {
-		const struct data_run *run = &s->runs[i];
+	for (size_t i = run_from(s, begin); i < s->runs.n && s->runs.at[i].first < end; i++) {
+		const struct cluster_run *run = &s->runs.at[i];
 		uint64_t from = run->first > begin ? run->first : begin;
 		uint64_t to = min(run->first + run->n, end);
 
@@ -304,7 +359,7 @@ static void fill_l2(const struct standalone *s, uint64_t index, char *buf)
 			put64(buf, (c - begin) * 8,
 			      run->zero ? ZERO_CLUSTER :
 					  (s->data.first + s->ranks[i] + (c - run->first))
-							  << CLUSTER_BITS | COPIED);
+							  << s->cluster_bits | COPIED);
 	}
 }
 
@@ -318,7 +373,7 @@ static void fill_tables(const struct standalone *s, uint64_t cluster, char *buf)
 {
 	uint64_t index;
 
-	memset(buf, 0, CLUSTER);
+	memset(buf, 0, s->cluster);
 	if (cluster == 0)
 		fill_header(s, buf);
 	else if (lies_in(&s->refcount_table, cluster, &index))
@@ -335,11 +390,11 @@ static void fill_tables(const struct standalone *s, uint64_t cluster, char *buf)
 
 static size_t read_tables(const struct standalone *s, char *buf, size_t length, uint64_t offset)
 {
-	cleanup_free char *cluster = xcalloc(1, CLUSTER);
-	uint64_t within = offset & (CLUSTER - 1);
+	cleanup_free char *cluster = xcalloc(1, s->cluster);
+	uint64_t within = offset & (s->cluster - 1);
 
-	length = min(length, CLUSTER - within);
-	fill_tables(s, offset >> CLUSTER_BITS, cluster);
+	length = min(length, s->cluster - within);
+	fill_tables(s, offset >> s->cluster_bits, cluster);
 	memcpy(buf, cluster + within, length);
 	return length;
 }
@@ -348,11 +403,11 @@ static size_t read_tables(const struct standalone *s, char *buf, size_t length, 
 static ssize_t read_clusters(struct standalone *s, char *buf, size_t length, uint64_t offset,
 			 struct err *err)
 {
-	uint64_t rank = (offset >> CLUSTER_BITS) - s->data.first;
-	size_t i = lower_bound(s->ranks, s->n_runs, rank + 1) - 1;
-	uint64_t cluster = s->runs[i].first + (rank - s->ranks[i]);
-	uint64_t at = (cluster << CLUSTER_BITS) + (offset & (CLUSTER - 1));
-	uint64_t end = (s->runs[i].first + s->runs[i].n) << CLUSTER_BITS;
+	uint64_t rank = (offset >> s->cluster_bits) - s->data.first;
+	size_t i = lower_bound(s->ranks, s->runs.n, rank + 1) - 1;
+	uint64_t cluster = s->runs.at[i].first + (rank - s->ranks[i]);
+	uint64_t at = (cluster << s->cluster_bits) + (offset & (s->cluster - 1));
+	uint64_t end = (s->runs.at[i].first + s->runs.at[i].n) << s->cluster_bits;
 	ssize_t n;
 
 	length = min(length, end - at);
@@ -375,7 +430,7 @@ ssize_t standalone_read(struct standalone *s, void *buf, size_t length, uint64_t
 		uint64_t at = offset + done;
 		ssize_t n;
 
-		if (at >> CLUSTER_BITS < s->data.first)
+		if (at >> s->cluster_bits < s->data.first)
 			n = read_tables(s, (char *)buf + done, length - done, at);
 		else
 			n = read_clusters(s, (char *)buf + done, length - done, at, err);

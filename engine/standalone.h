@@ -16,23 +16,27 @@
 
 struct standalone;
 
-/* Clusters of an image, one after the other, that are in the file. */
+/* A piece of an image that is in the file. */
 struct data_run {
-	uint64_t first, n; /* in clusters of 64 KiB */
-	bool zero;         /* they read as zeroes, where what lies under it may not */
+	uint64_t start, length; /* in the image, bytes */
+	bool zero;              /* it reads as zeroes, where what lies under it may not */
 };
 
 #define ALL_LAYERS SIZE_MAX
 
-/* Walks the map for what the upper `n_layers` of the image hold. The caller frees
- * *ret. */
+/* Walks the map for what the upper `n_layers` of the image hold, in order, adjacent
+ * pieces joined. The caller frees *ret. */
 int standalone_scan(struct image *image, size_t n_layers, struct data_run **ret, size_t *ret_n,
 		    struct err *err);
 
-/* `image` must live as long; `runs` is taken over. `backing` is the name of the
- * qcow2 that it lies on, "" for none. */
-struct standalone *standalone_new(struct image *image, struct data_run *runs, size_t n,
-				  const char *backing);
+/* Which clusters the file is best made of, log2 of bytes: the largest ones with which
+ * it is not much larger than with the smallest. */
+unsigned standalone_choose_clusters(const struct data_run *runs, size_t n, uint64_t image_size);
+
+/* `image` must live as long. `backing` is the name of the qcow2 that it lies on, ""
+ * for none. */
+struct standalone *standalone_new(struct image *image, const struct data_run *runs, size_t n,
+				  unsigned cluster_bits, const char *backing);
 void standalone_free(struct standalone *s); /* NULL is allowed */
 
 /* Of the file, bytes. */

@@ -290,6 +290,9 @@ static const struct row rows[] = {
 	{ KIND_PARTITION, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_partition,
 	  .suffix = ".raw", .shape = SHAPE_PARTITION, .mode = READ_ONLY, .time = TIME_SNAPSHOT,
 	  .lasting = true },
+	/* Not lasting: it changes when it gets another parent. */
+	{ KIND_DISK_MAP, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
+	  .suffix = ".map", .shape = SHAPE_MAP, .mode = READ_ONLY, .time = TIME_SNAPSHOT },
 	/* Not lasting: a merge gives its disks other files. */
 	{ KIND_DOMAIN_XML, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "domain.xml",
 	  .mode = READ_ONLY, .time = TIME_VM, .show = show_domain_xml },

@@ -59,7 +59,9 @@ static int dump_qcow2(struct image *image, struct err *err)
 
 	if (got < 0)
 		return got;
-	s = standalone_new(image, runs, n, "");
+	s = standalone_new(image, runs, n,
+			   standalone_choose_clusters(runs, n, image_size(image)), "");
+	free(runs);
 	for (uint64_t at = 0; at < standalone_size(s); at += got) {
 		got = standalone_read(s, buf, sizeof(buf), at, err);
 		if (got < 0)

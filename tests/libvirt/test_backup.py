@@ -2,6 +2,7 @@
 """/kws/backup: what rsync brings to another host is a working chain there, and the next run moves
 only what is new."""
 import errno
+import json
 import os
 import re
 
@@ -122,3 +123,47 @@ def test_it_is_a_view(tree, vm):
         (backup_of(tree) / "one" / "vda.qcow2").unlink()
     assert {path.name for path in backup_of(tree).iterdir()} == {"one", "two", "three"}
     tree.check()
+
+
+def differences(path):
+    text = path.read_text()
+    assert len({len(line) for line in text.splitlines()}) <= 1 and len(text) == path.stat().st_size
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_map_of_what_differs(tree, vm):
+    make_snapshots(tree, vm)
+    for name, parent in ("one", None), ("two", "one"), ("three", "two"):
+        for target, content in tree.reference[name].items():
+            rebuilt = bytearray(tree.reference[parent][target]) if parent else bytearray(len(content))
+            for piece in differences(tree / name / f"{target}.map"):
+                start, end = piece["start"], piece["start"] + piece["length"]
+                assert piece["present"] and piece["data"] != piece["zero"] and piece["depth"] == 0
+                rebuilt[start:end] = content[start:end] if piece["data"] else bytes(end - start)
+            assert rebuilt == content, (name, target)
+    assert differences(tree / "two" / "vdb.map") == []
+    held = sum(piece["length"] for piece in differences(tree / "two" / "vda.map"))
+    assert held == 4096
+
+
+def test_map_after_a_delete(tree, vm):
+    make_snapshots(tree, vm)
+    before = differences(tree / "three" / "vda.map")
+    tree.rmdir("two")
+    after = differences(tree / "three" / "vda.map")
+    assert sum(piece["length"] for piece in after) == 4096 + sum(p["length"] for p in before)
+    tree.sync()
+    assert differences(tree / "three" / "vda.map") == after
+
+
+def test_scattered_writes_make_a_small_file(tree, vm, folder):
+    """What rsync moves is what was written, not the clusters around it."""
+    vm.write("vda", 1, 0, 4 << 20)
+    tree.mkdir("one")
+    vm.start()
+    for number in range(60):
+        vm.write("vda", 2, number * 65536 + 8192, 4096)
+    tree.mkdir("two")
+    rsync(tree, folder / "there")
+    check_copy(tree, folder / "there")
+    assert os.stat(folder / "there" / "two" / "vda.qcow2").st_size < 60 * 4096 + (64 << 10)
