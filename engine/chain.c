@@ -87,6 +87,16 @@ static int open_chain(struct image *image, const char *path, const char *format,
 	return r;
 }
 
+static void set_flat(struct image *image)
+{
+	image->flat = (struct flat){
+		.layers = image->layers.at,
+		.n_layers = image->layers.n,
+		.size = image->layers.at[0]->size,
+		.slice_bits = slices_choose_bits(image->layers.at, image->layers.n),
+	};
+}
+
 int image_open(const char *path, const char *format, struct image **ret, struct err *err)
 {
 	struct image *image = xnew(struct image);
@@ -96,13 +106,26 @@ int image_open(const char *path, const char *format, struct image **ret, struct 
 		image_close(image);
 		return r;
 	}
-	image->flat = (struct flat){
-		.layers = image->layers.at,
-		.n_layers = image->layers.n,
-		.size = image->layers.at[0]->size,
-		.slice_bits = slices_choose_bits(image->layers.at, image->layers.n),
-	};
+	set_flat(image);
 	*ret = image;
+	return 0;
+}
+
+int image_insert_layer(struct image *image, size_t index, const char *path, const char *format,
+		       struct err *err)
+{
+	const struct chain_layer *layer, **at;
+	int r = check_format(path, format, err);
+
+	if (r >= 0)
+		r = open_layer_get(path, format, &layer, err);
+	if (r < 0)
+		return r;
+	vec_push(&image->layers, layer);
+	at = image->layers.at + index;
+	memmove(at + 1, at, (image->layers.n - 1 - index) * sizeof(*at));
+	*at = layer;
+	set_flat(image);
 	return 0;
 }
 

@@ -35,6 +35,11 @@ ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offse
 /* Which of the image's layers the file at `path` is, 0 being the top. */
 bool image_find_layer(const struct image *image, const char *path, size_t *ret);
 
+/* Opens one more layer and puts it in front of number `index`, which is not 0. Before
+ * anything is read of the image. Errors as those of image_open. */
+int image_insert_layer(struct image *image, size_t index, const char *path, const char *format,
+		       struct err *err);
+
 /* How many bytes of a part of the image are data. Walks its map. */
 int image_allocated(struct image *image, uint64_t start, uint64_t length, uint64_t *ret,
 		    struct err *err);

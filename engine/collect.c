@@ -211,6 +211,16 @@ static void announce(struct engine *e, struct slot *s, const struct tombstone *t
 	snprintf(s->job.what, sizeof(s->job.what), "merging a layer of %s", t->target);
 }
 
+static bool is_left_open(struct engine *e, struct slot *s)
+{
+	struct journal_op *ops = NULL;
+	size_t n = 0;
+
+	journal_open_ops(e->registry, s->id, &ops, &n, NULL);
+	journal_ops_free(ops, n);
+	return n > 0;
+}
+
 static int merge_layer(struct engine *e, struct slot *s, const struct round *round,
 		       const struct tombstone *t, struct err *err)
 {
@@ -223,6 +233,9 @@ static int merge_layer(struct engine *e, struct slot *s, const struct round *rou
 	layer_file_copy(&d->overlay, &round->layers.all.at[f->overlay].file);
 	announce(e, s, t);
 	r = op_run(e, s, &merge_op, plan, err);
+	/* QEMU may have ended in the middle of it: then it can be finished now. */
+	if (r < 0 && r != -EINTR && r != -ESHUTDOWN && is_left_open(e, s))
+		r = recover(e, s, RECOVER_ALL, err);
 	slot_begin_exclusive(e, s);
 	look(e, s, LOOK_ALL, NULL);
 	slot_end_exclusive(e, s);

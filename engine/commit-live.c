@@ -7,7 +7,10 @@
  *
  * How it ended is read from the domain's chain, not from the job's last event:
  * events are lost when libvirtd restarts, and the job may have ended while no
- * daemon was there. Done is: the VM's chain has F, and C no more.
+ * daemon was there. Done is: the VM's chain has F, and C no more. But QEMU takes C
+ * out of the chain before it has written the last of F's tables; if it is killed in
+ * between, the VM may by now run again, with an F that lacks something. So if nobody
+ * saw the job end well, what F holds is compared with what C does.
  *
  * Between the order to pivot and libvirt's having noted it in the domain's
  * config, a power cut of everything at once leaves it open which of the two
@@ -32,6 +35,7 @@ struct place {
 	const char *top;  /* C, NULL if it is not in the chain */
 	const char *base; /* F, likewise */
 	bool active;      /* C is the layer that is written to */
+	bool base_active; /* F is */
 };
 
 static void place_clear(struct place *p)
@@ -69,7 +73,8 @@ static int find_place(struct op *op, struct place *ret, struct err *err)
 	ret->active = is_file(disk->path, &d->overlay);
 	if (ret->active)
 		ret->top = disk->path;
-	if (is_file(disk->path, &d->below))
+	ret->base_active = is_file(disk->path, &d->below);
+	if (ret->base_active)
 		ret->base = disk->path;
 	for (size_t i = 0; i < disk->n_backing; i++) {
 		if (is_file(disk->backing[i].path, &d->overlay))
@@ -193,8 +198,22 @@ static int pivot(struct op *op, struct err *err)
 	return r;
 }
 
+/* The VM's chain has F and not C. An F that the VM writes to was whole before it did. */
+static int check_content(struct op *op, const struct place *p, struct err *err)
+{
+	const struct plan_disk *d = &op->plan->disks[0];
+	bool good = true;
+	int r = p->base_active ? 0 : commit_verify(op, &good, err);
+
+	if (r < 0 || good)
+		return r;
+	return err_set(err, EIO, "QEMU ended before %s held all that was merged into it, and the VM "
+		       "runs with it again: shut the VM down, then the rest is merged from %s",
+		       d->below.path, d->overlay.path);
+}
+
 /* What the chain looks like after the job: 0 if C has left it. */
-static int check_result(struct op *op, struct err *err)
+static int check_result(struct op *op, bool completed, struct err *err)
 {
 	cleanup(place_clear) struct place p = { 0 };
 	int r = find_place(op, &p, err);
@@ -204,7 +223,7 @@ static int check_result(struct op *op, struct err *err)
 	if (p.top || !p.base)
 		return err_set(err, EIO, "QEMU ended the commit of %s without having done it",
 			       op->plan->disks[0].overlay.path);
-	return 0;
+	return completed ? 0 : check_content(op, &p, err);
 }
 
 static int step_aside(struct op *op, struct err *err)
@@ -228,7 +247,7 @@ static int follow_job(struct op *op, struct err *err)
 			return step_aside(op, err);
 		case WAKE_ENDED:
 		case WAKE_FAILED:
-			return check_result(op, err);
+			return check_result(op, wake == WAKE_ENDED, err);
 		case WAKE_READY:
 		case WAKE_LOOK:
 			break;
@@ -237,7 +256,7 @@ static int follow_job(struct op *op, struct err *err)
 		if (r < 0)
 			return r;
 		if (job.state == HV_JOB_NONE)
-			return check_result(op, err);
+			return check_result(op, false, err);
 		if ((wake == WAKE_READY || job.state == HV_JOB_READY) &&
 		    !(op->plan->flags & MERGE_PIVOTING))
 			r = pivot(op, err);
@@ -256,7 +275,7 @@ int commit_live(struct op *op, struct err *err)
 	if (r < 0)
 		return r;
 	if (p.base && !p.top)
-		return 0; /* done, while nobody looked */
+		return check_content(op, &p, err); /* done, while nobody looked */
 	if (!p.base)
 		return err_set(err, EIO, "the VM does not run with %s",
 			       op->plan->disks[0].below.path);

@@ -7,6 +7,7 @@
 #include "engine/chain.h"
 #include "engine/core.h"
 #include "engine/disk-shape.h"
+#include "engine/merging.h"
 
 #include <errno.h>
 
@@ -70,6 +71,8 @@ static int try_open(struct engine *e, const struct disk_id *id, struct disk_file
 
 	if (r >= 0)
 		r = image_open(d.path, d.format, &f->image, err);
+	if (r >= 0)
+		r = merging_complete_chain(e, id->vm, f->image, err);
 	if (r >= 0 && (id->shape == SHAPE_QCOW2 || id->shape == SHAPE_LAYER))
 		r = disk_get_standalone(e, &d, f->image, &f->standalone, err);
 	else if (r >= 0 && id->shape == SHAPE_MAP)

@@ -6,7 +6,9 @@
  * only C needs, so nobody misses what F was.
  *
  * While the data move, every chain through C reads the same: only clusters
- * that C holds are written in F, and C is in front of them.
+ * that C holds are written in F, and C is in front of them. At the end QEMU gives
+ * C's overlay F as its backing file, and only then writes the last of F's tables:
+ * whoever opens such a chain meanwhile gets C put back into it (merging.c).
  *
  * Steps
  *   data        the commit; can be broken off and repeated at any time.
@@ -190,23 +192,64 @@ static int step_remove(struct op *op, struct err *err)
 	return needed ? 0 : file_remove(&d->overlay, err);
 }
 
+/* What has become of the commit, told by who lies on what. */
+enum commit_state {
+	COMMIT_OPEN,     /* C is in its place: it can be broken off, or done again */
+	COMMIT_WRITTEN,  /* ... and the VM writes to it, or will at its next start */
+	COMMIT_SWITCHED, /* QEMU took C out of the chain; F need not be whole yet */
+	COMMIT_PIVOTED,  /* the VM writes to F */
+	COMMIT_GONE,     /* nobody needs C any more, or its file is gone */
+};
+
+static bool is_there(const struct layer_file *file)
+{
+	struct layer_file found;
+	bool same;
+
+	if (layer_file_stat(file->path, "", &found, NULL) < 0)
+		return false;
+	same = layer_file_same(&found, file);
+	layer_file_clear(&found);
+	return same;
+}
+
+static enum commit_state state_of(const struct layers *l, const struct plan_disk *d)
+{
+	size_t c = layers_find(l, &d->overlay), f = layers_find(l, &d->below);
+
+	if (!is_there(&d->overlay) || (c == NO_LAYER && f == NO_LAYER))
+		return COMMIT_GONE;
+	if (c != NO_LAYER && l->all.at[c].top)
+		return COMMIT_WRITTEN;
+	if (f != NO_LAYER && l->all.at[f].top)
+		return COMMIT_PIVOTED;
+	for (size_t i = 0; i < l->all.n; i++)
+		if (i != c && l->all.at[i].backing == f && f != NO_LAYER)
+			return COMMIT_SWITCHED;
+	return c == NO_LAYER ? COMMIT_SWITCHED : COMMIT_OPEN;
+}
+
 /* While C is where the VM writes, or will at its next start, the data have to
  * be looked at again: it may have run and written since. Once it is not, F is
- * in its place and may have been written, and must not be committed into. */
+ * in its place and may have been written, and must not be committed into. But if F
+ * has only taken C's place further down, nobody writes to it: then C is the one that
+ * is known to be good, and as long as F is not, the merge must not be forgotten. */
 static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 {
 	struct layers layers;
-	size_t c;
+	enum commit_state state;
 	int r = layers_build(op->e, op->slot, NULL, 0, &layers, err);
 
 	if (r < 0)
 		return r;
-	c = layers_find(&layers, &disk_of(op)->overlay);
-	if (step == 0 && c == NO_LAYER)
-		*ret_from = 1; /* nobody has C any more: the commit came to its end */
-	else if (c != NO_LAYER && layers.all.at[c].top)
-		*ret_from = 0;
+	state = state_of(&layers, disk_of(op));
 	layers_clear(&layers);
+	if (state == COMMIT_WRITTEN)
+		*ret_from = 0;
+	else if (step == 0 && (state == COMMIT_PIVOTED || state == COMMIT_GONE))
+		*ret_from = 1;
+	else if (step == 0 && state == COMMIT_SWITCHED)
+		return op->failed ? err_set(err, EAGAIN, "the merge is to be finished first") : 0;
 	/* It is planned anew when there is time. But an order to pivot that may
 	 * or may not have been carried out must not be forgotten. */
 	if (*ret_from == 0 && op->hurry && !(op->plan->flags & MERGE_PIVOTING))

@@ -19,4 +19,8 @@ int commit_live_abort(struct op *op, struct err *err);
 /* The same by qemu-img, while no VM runs with the two. */
 int commit_offline(struct op *op, struct err *err);
 
+/* Whether F reads, wherever C holds something, as C does; and if it does, that this
+ * will outlast a power cut. Reads all that C holds. */
+int commit_verify(struct op *op, bool *ret, struct err *err);
+
 #endif

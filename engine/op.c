@@ -75,7 +75,9 @@ static int after_failure(struct op *op, size_t i, size_t *ret_from)
 
 	if (i >= op->kind->no_return)
 		return -EIO;
+	op->failed = true;
 	r = op->kind->settle(op, i, &from, NULL);
+	op->failed = false;
 	if (r >= 0 && from > i) {
 		*ret_from = from;
 		return 0;

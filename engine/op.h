@@ -26,6 +26,7 @@ struct op {
 	int64_t id;
 	struct plan *plan;
 	bool hurry;  /* settle: somebody waits, break off what takes long */
+	bool failed; /* settle: a step failed just now, rather than long ago */
 	int lock_fd; /* a lock that is held until the operation ends, -1 if none */
 };
 
