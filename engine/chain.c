@@ -145,6 +145,24 @@ uint64_t image_size(const struct image *image)
 	return image->flat.size;
 }
 
+char *image_warning(const struct image *image)
+{
+	for (size_t i = 0; i < image->layers.n; i++) {
+		const struct chain_layer *layer = image->layers.at[i];
+		const struct qcow2_header *h = layer->qcow2 ? qcow2_header(layer->qcow2) : NULL;
+
+		if (h && h->corrupt)
+			return xasprintf("%s is marked as corrupt: QEMU found something wrong in it, "
+					 "see qemu-img check; it is read as far as it makes sense",
+					 layer->path);
+		if (h && h->dirty)
+			return xasprintf("%s is marked as dirty: whoever wrote it did not close it; it "
+					 "can be read, and qemu-img check -r leaks cleans it up",
+					 layer->path);
+	}
+	return NULL;
+}
+
 bool image_find_layer(const struct image *image, const char *path, size_t *ret)
 {
 	struct stat st;

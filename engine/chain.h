@@ -32,6 +32,10 @@ int image_extents(struct image *image, uint64_t offset, uint64_t length, struct 
 ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offset,
 		   struct err *err);
 
+/* The first layer that says of itself that something is wrong with it, and what; NULL
+ * if there is none. A sentence; the caller frees it. */
+char *image_warning(const struct image *image);
+
 /* Which of the image's layers the file at `path` is, 0 being the top. */
 bool image_find_layer(const struct image *image, const char *path, size_t *ret);
 

@@ -102,7 +102,7 @@ struct engine {
 	struct registry_vm defaults;
 	const struct engine_observer *observer;
 	struct hv_events hv_events;
-	pthread_t workers[OPERATION_WORKERS + COLLECT_WORKERS + 1];
+	pthread_t workers[OPERATION_WORKERS + COLLECT_WORKERS + 2];
 	size_t n_workers;
 
 	/* The one lock. Held for a few instructions only: never across libvirt,
@@ -118,6 +118,15 @@ struct engine {
 	pthread_cond_t news_wake;
 	bool stopping;
 	uint64_t next_ticket;
+	struct {
+		pthread_cond_t wake;
+		bool wanted; /* there may be some to make */
+		/* The one that is being made; bytes. */
+		uint32_t snapshot;
+		char target[64];
+		enum disk_shape shape;
+		uint64_t done, total;
+	} sums;
 };
 
 /* As engine_open, on a hypervisor that is there already (taken over, unless it

@@ -6,6 +6,7 @@
  */
 #include "engine/chain.h"
 #include "engine/core.h"
+#include "engine/disk-files.h"
 #include "engine/disk-shape.h"
 #include "engine/merging.h"
 
@@ -101,12 +102,39 @@ static int open_now(struct engine *e, const struct disk_id *id, struct disk_file
 	return r == -ENOENT ? err_set(err, EIO, "%s", err ? err->msg : "") : r;
 }
 
-static void disk_file_free(struct disk_file *f)
+void disk_file_free(struct disk_file *f)
 {
+	if (!f)
+		return;
 	standalone_free(f->standalone);
 	difference_free(f->difference);
 	image_close(f->image);
 	free(f);
+}
+
+int disk_file_open_unheld(struct engine *e, const struct disk_id *id, struct disk_file **ret,
+			  struct err *err)
+{
+	struct disk_file *f = xnew(struct disk_file);
+	int r = open_now(e, id, f, err);
+
+	if (r < 0)
+		disk_file_free(f);
+	else
+		*ret = f;
+	return r;
+}
+
+/* What a layer says of itself is no reason not to read it. */
+static void pass_on_warning(struct engine *e, const struct disk_id *id, const struct disk_file *f)
+{
+	cleanup_free char *warning = image_warning(f->image);
+
+	if (!warning)
+		return;
+	engine_set_last_error(e, id->vm, warning);
+	if (e->observer->happened)
+		e->observer->happened(e->observer->opaque, id->vm, -EUCLEAN, warning);
 }
 
 int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_file **ret,
@@ -131,6 +159,7 @@ int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_fil
 		disk_file_free(f);
 		return r;
 	}
+	pass_on_warning(e, id, f);
 	*ret = f;
 	return 0;
 }

@@ -74,6 +74,8 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_cond_init(&e->changed, NULL);
 	pthread_cond_init(&e->news_wake, NULL);
+	pthread_cond_init(&e->sums.wake, NULL);
+	e->sums.wanted = true;
 	pthread_cond_init(&e->operations.wake, NULL);
 	pthread_cond_init(&e->collections.wake, NULL);
 }

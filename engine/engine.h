@@ -263,6 +263,22 @@ struct disk_stat {
 int engine_disk_stat(struct engine *e, const struct disk_id *id, struct disk_stat *ret,
 		     struct err *err);
 
+/* SHA-256 of a file of a snapshot. */
+struct checksum {
+	char *target;
+	enum disk_shape shape;
+	char *sha256;         /* in hexadecimal, NULL if it is not made yet */
+	uint64_t done, total; /* bytes, of the one that is being made */
+};
+
+/* Has the checksums of a snapshot's disks made in the background, raw and as qcow2;
+ * those that are made already stay. */
+int engine_checksums_make(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, struct err *err);
+/* Those that were asked for; the caller frees *ret with checksums_free. */
+int engine_checksums(struct engine *e, uint32_t snapshot_id, struct checksum **ret, size_t *ret_n,
+		     struct err *err);
+void checksums_free(struct checksum *c, size_t n);
+
 /* The numbers of a disk's partitions, in order; none if it has no table, or cannot
  * be read. The first call for a disk reads its table. The caller frees *ret. */
 void engine_disk_partitions(struct engine *e, const struct disk_id *id, unsigned **ret,

@@ -10,6 +10,7 @@
  * collection to step aside. That one gives up its place at the next point
  * where nothing is half done, and is queued again behind the operation.
  */
+#include "engine/checksums.h"
 #include "engine/core.h"
 
 #include <errno.h>
@@ -326,6 +327,9 @@ int queue_start(struct engine *e, struct err *err)
 {
 	int r = thread_start(e, look_thread, err);
 
+	if (r >= 0)
+		r = thread_start(e, checksum_thread, err);
+
 	for (int i = 0; i < OPERATION_WORKERS && r >= 0; i++)
 		r = thread_start(e, operation_worker, err);
 	for (int i = 0; i < COLLECT_WORKERS && r >= 0; i++)
@@ -340,6 +344,7 @@ void queue_stop(struct engine *e)
 	pthread_cond_broadcast(&e->operations.wake);
 	pthread_cond_broadcast(&e->collections.wake);
 	pthread_cond_broadcast(&e->news_wake);
+	pthread_cond_broadcast(&e->sums.wake);
 	pthread_cond_broadcast(&e->changed);
 	pthread_mutex_unlock(&e->lock);
 	for (size_t i = 0; i < e->n_workers; i++)

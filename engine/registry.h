@@ -101,6 +101,32 @@ int registry_partitions(struct registry *r, uint32_t snapshot_id, const char *ta
 int registry_set_partitions(struct registry *r, uint32_t snapshot_id, const char *target,
 			    const struct partition *partitions, size_t n, struct err *err);
 
+/* ---- checksums: registry-checksums.c ---- */
+
+/* A file whose checksum was asked for. */
+struct checksum_wish {
+	int64_t id;
+	uint32_t vm, snapshot;
+	char *target;
+	enum disk_shape shape;
+};
+
+/* Nothing if it was asked for before. */
+int registry_checksum_wish(struct registry *r, uint32_t snapshot_id, const char *target,
+			   enum disk_shape shape, struct err *err);
+/* The oldest one that is not made yet; -ENOENT if there is none. The caller frees
+ * its target. */
+int registry_checksum_next(struct registry *r, struct checksum_wish *ret, struct err *err);
+/* Whether it still waits to be made: its snapshot may have been deleted. */
+bool registry_checksum_is_wished(struct registry *r, int64_t id);
+int registry_checksum_set(struct registry *r, int64_t id, const char *sha256, struct err *err);
+/* Gives up those of a snapshot that are not made yet. */
+int registry_checksum_give_up(struct registry *r, uint32_t snapshot_id, struct err *err);
+/* All of a snapshot, in the order in which they were asked for. To be freed with
+ * checksums_free. */
+int registry_checksums(struct registry *r, uint32_t snapshot_id, struct checksum **ret,
+		       size_t *ret_n, struct err *err);
+
 /* ---- tombstones: layers of deleted snapshots, and of states left by a revert ---- */
 
 struct tombstone {

@@ -56,6 +56,16 @@ CREATE TABLE IF NOT EXISTS partition (
 	PRIMARY KEY (snapshot, target, number)
 );
 
+-- Checksums that were asked for.
+CREATE TABLE IF NOT EXISTS checksum (
+	id       INTEGER PRIMARY KEY,
+	snapshot INTEGER NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE,
+	target   TEXT NOT NULL,
+	shape    INTEGER NOT NULL,           -- enum disk_shape
+	sha256   TEXT,                       -- in hexadecimal, NULL until it is made
+	UNIQUE (snapshot, target, shape)
+);
+
 -- Layers that no snapshot is named for any more, and that wait to be merged.
 CREATE TABLE IF NOT EXISTS tombstone (
 	id     INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -106,6 +106,19 @@ int store_pin(struct fs *fs, const struct node *n, const char *line, engine_done
 	return 0;
 }
 
+int store_checksums(struct fs *fs, const struct node *n, const char *line, engine_done *done,
+		    void *opaque, struct err *err)
+{
+	int r;
+
+	if (!streq(line, "1"))
+		return err_set(err, EINVAL, "write 1 to have the checksums made, not '%s'", line);
+	r = engine_checksums_make(fs->e, n->vm->id, n->snapshot->id, err);
+	if (r >= 0)
+		done(opaque, 0, NULL);
+	return r;
+}
+
 int store_revert(struct fs *fs, const struct node *n, const char *line, engine_done *done,
 		 void *opaque, struct err *err)
 {

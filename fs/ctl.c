@@ -65,21 +65,21 @@ static void reply_written(struct pending *p)
 	fuse_reply_write(p->req, p->size);
 }
 
-static bool reads_the_same(struct fs *fs, const struct node *n, const char *line)
+static size_t without_newline(const char *text, size_t length)
+{
+	return length > 0 && text[length - 1] == '\n' ? length - 1 : length;
+}
+
+/* Perhaps several lines, of which none is a command. */
+static bool reads_the_same(struct fs *fs, const struct node *n, const char *buf, size_t size)
 {
 	cleanup_free char *now = NULL;
 	size_t length;
 
 	if (node_text(fs, n, &now, &length, NULL) < 0)
 		return false;
-	if (length > 0 && now[length - 1] == '\n')
-		now[length - 1] = '\0';
-	return streq(now, line);
-}
-
-static bool changes_nothing(struct fs *fs, const struct node *n, const char *line)
-{
-	return n->row->action ? line[0] == '#' : reads_the_same(fs, n, line);
+	length = without_newline(now, length);
+	return without_newline(buf, size) == length && memcmp(now, buf, length) == 0;
 }
 
 /* Does what was written. 0: the request is answered, or will be. */
@@ -94,10 +94,14 @@ static int command(fuse_req_t req, const struct node *n, const char *buf, size_t
 	if (off != 0 && !(flags & O_APPEND))
 		return err_set(err, EINVAL, "a command is one write from the start of %s",
 			       n->row->name);
+	if (reads_the_same(fs, n, buf, size)) {
+		fuse_reply_write(req, size);
+		return 0;
+	}
 	r = control_line(buf, size, &line, err);
 	if (r < 0)
 		return r;
-	if (changes_nothing(fs, n, line)) {
+	if (n->row->action && line[0] == '#') {
 		fuse_reply_write(req, size);
 		return 0;
 	}

@@ -39,6 +39,7 @@ enum kind {
 	KIND_BACKUP_DISK = 23,
 	KIND_PARTITION = 24,
 	KIND_DISK_MAP = 25,
+	KIND_CHECKSUMS = 26,
 };
 
 #define KIND_BITS 7

@@ -84,6 +84,37 @@ int show_pin(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 	return 0;
 }
 
+static const char *suffix_of(enum disk_shape shape)
+{
+	return row_of(shape == SHAPE_RAW ? KIND_DISK_RAW : KIND_DISK_QCOW2)->suffix;
+}
+
+/* As sha256sum prints and checks it; what is no checksum is a comment to it. */
+int show_checksums(struct fs *fs, const struct node *n, FILE *out, struct err *err)
+{
+	struct checksum *sums = NULL;
+	size_t n_sums = 0;
+	int r = engine_checksums(fs->e, n->snapshot->id, &sums, &n_sums, err);
+
+	if (r < 0)
+		return r;
+	if (n_sums == 0)
+		fputs("# write 1 to have the checksums of this snapshot's disks made\n", out);
+	for (size_t i = 0; i < n_sums; i++) {
+		const struct checksum *c = &sums[i];
+
+		if (c->sha256)
+			fprintf(out, "%s  %s%s\n", c->sha256, c->target, suffix_of(c->shape));
+		else if (c->total)
+			fprintf(out, "# %s%s is being read: %" PRIu64 " of %" PRIu64 " bytes\n",
+				c->target, suffix_of(c->shape), c->done, c->total);
+		else
+			fprintf(out, "# %s%s waits\n", c->target, suffix_of(c->shape));
+	}
+	checksums_free(sums, n_sums);
+	return 0;
+}
+
 int show_revert_help(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 {
 	fputs("# write 1 [keep] [force] [start] to go back to this snapshot\n", out);

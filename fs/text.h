@@ -16,7 +16,7 @@ show_fn show_version;
 show_fn show_state, show_status, show_last_error, show_quiesce;
 
 /* of a snapshot */
-show_fn show_domain_xml, show_description, show_pin, show_revert_help;
+show_fn show_domain_xml, show_description, show_pin, show_checksums, show_revert_help;
 show_fn show_info_json; /* info.c */
 
 /* links */

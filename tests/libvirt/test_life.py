@@ -267,3 +267,65 @@ def test_what_cannot_be_read_is_refused_by_name(mount, new_vm):
     assert done.returncode != 0 and done.stdout == ""
     assert "Operation not supported" in done.stderr
     assert "absolute path" in tree.kws("last_error")
+
+
+def test_checksums(tree, vm):
+    vm.write("vda", 1, 0, 1 << 20)
+    vm.write("vdb", 2, 4096, 8192)
+    tree.mkdir("one")
+    sums = tree / "one" / "SHA256SUMS"
+    assert sums.read_text().startswith("# ")
+    assert try_run("sha256sum", "-c", sums, cwd=tree / "one").returncode != 0
+    sums.write_text("1\n")
+    wait_until(lambda: "#" not in sums.read_text(), "they are made")
+    run("sha256sum", "--strict", "-c", sums, cwd=tree / "one")
+    assert [line.split("  ")[1] for line in sums.read_text().splitlines()] == [
+        "vda.raw", "vda.qcow2", "vdb.raw", "vdb.qcow2"]
+    assert sums.stat().st_size == len(sums.read_text())
+    kept = sums.read_text()
+    sums.write_text(kept)  # as `cp` onto itself does
+    sums.write_text("1\n")
+    with refused(errno.EINVAL):
+        sums.write_text("0\n")
+    with refused(errno.EINVAL):
+        sums.write_text(kept.replace("a", "b"))
+    assert sums.read_text() == kept
+
+
+def test_checksums_outlive_the_daemon(tree, vm, mount):
+    """Also the wish for them; and a delete does not wait for them."""
+    vm.write("vda", 1, 0, 1 << 20)
+    tree.mkdir("one")
+    tree.mkdir("two")
+    (tree / "one" / "SHA256SUMS").write_text("1\n")
+    (tree / "two" / "SHA256SUMS").write_text("1\n")
+    mount.kill()
+    mount.start()
+    wait_until(lambda: "#" not in (tree / "two" / "SHA256SUMS").read_text(), "they are made")
+    kept = (tree / "two" / "SHA256SUMS").read_text()
+    tree.rmdir("one")
+    tree.sync()
+    assert (tree / "two" / "SHA256SUMS").read_text() == kept
+    run("sha256sum", "--strict", "-c", "SHA256SUMS", cwd=tree / "two")
+
+
+def test_no_checksums_of_what_cannot_be_read(tree, vm):
+    vm.write("vda", 1, 0, 1 << 20)
+    tree.mkdir("one")
+    layer = vm.snapshot_layers()["one"]["vda"]
+    os.truncate(layer, os.stat(layer).st_size - (512 << 10))
+    (tree / "one" / "SHA256SUMS").write_text("1\n")
+    wait_until(lambda: "no checksums" in tree.kws("last_error"), "it is given up")
+    assert "cut off" in tree.kws("last_error")
+    assert (tree / "one" / "SHA256SUMS").read_text().startswith("# write 1")
+
+
+@pytest.mark.parametrize("bit, word", [(0, "dirty"), (1, "corrupt")])
+def test_layers_that_say_they_are_not_well(tree, vm, bit, word):
+    vm.write("vda", 1, 0, 1 << 20)
+    tree.mkdir("one")
+    with open(vm.snapshot_layers()["one"]["vda"], "r+b") as layer:
+        layer.seek(72)  # incompatible features
+        layer.write((1 << bit).to_bytes(8, "big"))
+    assert (tree / "one" / "vda.raw").read_bytes() == tree.reference["one"]["vda"]
+    assert f"marked as {word}" in tree.kws("last_error")
