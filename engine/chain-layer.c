@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/mem.h"
+#include "engine/mapping.h"
 #include "engine/unpacked.h"
 
 #include <errno.h>
@@ -12,6 +13,11 @@
 #include <sys/stat.h>
 
 #define SECTOR 512
+
+static int data_fd(const struct chain_layer *layer)
+{
+	return layer->fd >= 0 ? layer->fd : qcow2_fd(layer->qcow2);
+}
 
 /* ---- open ---- */
 
@@ -62,6 +68,7 @@ int chain_layer_open(struct chain_layer *layer, const char *path, const char *fo
 		     struct err *err)
 {
 	struct stat st;
+	int r;
 
 	layer->path = xstrdup(path);
 	layer->fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -71,12 +78,16 @@ int chain_layer_open(struct chain_layer *layer, const char *path, const char *fo
 		return err_sys(err, errno, "cannot look at %s", path);
 	layer->dev = st.st_dev;
 	layer->ino = st.st_ino;
-	return streq(format, "raw") ? raw_size(layer->fd, path, &layer->size, err) :
-				      open_qcow2(layer, err);
+	r = streq(format, "raw") ? raw_size(layer->fd, path, &layer->size, err) :
+				   open_qcow2(layer, err);
+	if (r >= 0)
+		layer->data = mapping_new(data_fd(layer));
+	return r;
 }
 
 void chain_layer_close(struct chain_layer *layer)
 {
+	mapping_free(layer->data);
 	if (layer->qcow2)
 		unpacked_forget(layer->qcow2);
 	qcow2_close(layer->qcow2);
@@ -157,11 +168,6 @@ uint64_t chain_layer_empty_length(const struct chain_layer *layer, uint64_t offs
 
 /* ---- reading ---- */
 
-static int data_fd(const struct chain_layer *layer)
-{
-	return layer->fd >= 0 ? layer->fd : qcow2_fd(layer->qcow2);
-}
-
 /* QEMU writes the last cluster of a file only as far as there is something in it:
  * the rest of it is zero. What would begin behind it was lost. */
 static bool is_lost(const struct chain_layer *layer, uint64_t host_end)
@@ -195,21 +201,51 @@ static int read_data(const struct chain_layer *layer, uint64_t at, size_t length
 	return 0;
 }
 
+/* Shorter ones are copied faster than the kernel finds them in a mapping. */
+#define POINT_FROM 16384
+
+static int gather_data(const struct chain_layer *layer, uint64_t at, size_t length,
+		       struct gather *g, struct err *err)
+{
+	const void *p = length >= POINT_FROM && gather_can_point(g) ?
+				mapping_at(layer->data, at, length) : NULL;
+
+	if (!p)
+		return read_data(layer, at, length, gather_room(g, length), err);
+	gather_point(g, p, length);
+	return 0;
+}
+
+static void gather_zeroes(struct gather *g, size_t length)
+{
+	static const char zeroes[65536];
+
+	while (length > 0 && gather_can_point(g)) {
+		size_t part = min(length, sizeof(zeroes));
+
+		gather_point(g, zeroes, part);
+		length -= part;
+	}
+	if (length > 0)
+		memset(gather_room(g, length), 0, length);
+}
+
 int chain_layer_read(const struct chain_layer *layer, const struct piece *piece, uint64_t offset,
-		     size_t length, void *buf, struct err *err)
+		     size_t length, struct gather *g, struct err *err)
 {
 	int r = 0;
 
 	switch (piece->kind) {
 	case PIECE_HOLE:
 	case PIECE_ZERO:
-		memset(buf, 0, length);
+		gather_zeroes(g, length);
 		break;
 	case PIECE_DATA:
-		return read_data(layer, piece->host + (offset - piece->start), length, buf, err);
+		return gather_data(layer, piece->host + (offset - piece->start), length, g, err);
 	case PIECE_COMPRESSED:
 		r = unpacked_read(layer->qcow2, piece->host,
-				  offset & (qcow2_cluster_size(layer->qcow2) - 1), length, buf, err);
+				  offset & (qcow2_cluster_size(layer->qcow2) - 1), length,
+				  gather_room(g, length), err);
 		if (r < 0)
 			err_wrap(err, "%s", layer->path);
 		break;

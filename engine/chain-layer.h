@@ -4,6 +4,7 @@
 #define KWS_ENGINE_CHAIN_LAYER_H
 
 #include "common/err.h"
+#include "common/gather.h"
 #include "engine/qcow2.h"
 
 #include <sys/types.h>
@@ -12,6 +13,7 @@ struct chain_layer {
 	char *path;
 	struct qcow2 *qcow2; /* NULL for a raw one */
 	int fd;              /* of the file that holds the data; -1 if it is qcow2's own */
+	struct mapping *data; /* the same, in memory */
 	uint64_t size;       /* virtual, bytes */
 	dev_t dev;
 	ino_t ino;
@@ -41,9 +43,9 @@ uint64_t chain_layer_empty_length(const struct chain_layer *layer, uint64_t offs
 				  uint64_t limit);
 
 /* Reads [offset, offset + length) of the image, which lies in `piece` of this
- * layer. -EIO if it is damaged. */
+ * layer; what is pointed to stays as long as the layer. -EIO if it is damaged. */
 int chain_layer_read(const struct chain_layer *layer, const struct piece *piece, uint64_t offset,
-		     size_t length, void *buf, struct err *err);
+		     size_t length, struct gather *g, struct err *err);
 
 /* The size of a raw file or block device as QEMU counts it, in whole sectors. */
 int raw_size(int fd, const char *path, uint64_t *ret, struct err *err);

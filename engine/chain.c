@@ -261,7 +261,7 @@ static int first_extent(struct image *image, uint64_t offset, uint64_t length, s
 	}
 	piece = slice_piece(slice, offset);
 	if (piece->kind == PIECE_DAMAGED) /* it says what is wrong */
-		return chain_layer_read(image->layers.at[piece->layer], piece, offset, 0, NULL, err);
+		return chain_layer_read(image->layers.at[piece->layer], piece, offset, 0, &(struct gather){ 0 }, err);
 	*ret = extent_of(piece, offset, min(piece->start + piece->length, offset + length));
 	return 0;
 }
@@ -329,7 +329,7 @@ int image_allocated(struct image *image, uint64_t start, uint64_t length, uint64
 /* ---- read ---- */
 
 /* Reads as much as one slice tells of. */
-static int read_slice(struct image *image, char *buf, size_t length, uint64_t offset,
+static int read_slice(struct image *image, struct gather *g, size_t length, uint64_t offset,
 		      size_t *ret_done, struct err *err)
 {
 	cleanup(slice_unref_p) const struct slice *slice = slice_find(&image->flat, offset) ?:
@@ -343,8 +343,8 @@ static int read_slice(struct image *image, char *buf, size_t length, uint64_t of
 	for (piece = slice_piece(slice, offset); done < length; piece++) {
 		uint64_t at = offset + done;
 		size_t part = min(piece->start + piece->length - at, length - done);
-		int r = chain_layer_read(image->layers.at[piece->layer], piece, at, part,
-					 buf + done, err);
+		int r = chain_layer_read(image->layers.at[piece->layer], piece, at, part, g,
+					 err);
 
 		if (r < 0)
 			return r;
@@ -354,7 +354,8 @@ static int read_slice(struct image *image, char *buf, size_t length, uint64_t of
 	return 0;
 }
 
-ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offset, struct err *err)
+ssize_t image_gather(struct image *image, struct gather *g, size_t length, uint64_t offset,
+		     struct err *err)
 {
 	size_t done = 0;
 
@@ -363,12 +364,18 @@ ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offse
 	length = min(length, image->flat.size - offset);
 	while (done < length) {
 		size_t part = 0;
-		int r = read_slice(image, (char *)buf + done, length - done, offset + done, &part,
-				   err);
+		int r = read_slice(image, g, length - done, offset + done, &part, err);
 
 		if (r < 0)
 			return r;
 		done += part;
 	}
 	return done;
+}
+
+ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offset, struct err *err)
+{
+	struct gather g = { .buf = buf };
+
+	return image_gather(image, &g, length, offset, err);
 }

@@ -31,6 +31,9 @@ int image_extents(struct image *image, uint64_t offset, uint64_t length, struct 
 		  size_t max, size_t *ret_n, struct err *err);
 ssize_t image_read(struct image *image, void *buf, size_t length, uint64_t offset,
 		   struct err *err);
+/* The same, put together out of memory that stays as long as the image. */
+ssize_t image_gather(struct image *image, struct gather *g, size_t length, uint64_t offset,
+		     struct err *err);
 
 /* The first layer that says of itself that something is wrong with it, and what; NULL
  * if there is none. A sentence; the caller frees it. */

@@ -221,18 +221,28 @@ int disk_file_extents(struct disk_file *f, uint64_t offset, uint64_t length,
 	return 0;
 }
 
+ssize_t disk_file_gather(struct disk_file *f, struct gather *g, size_t length, uint64_t offset,
+			 struct err *err)
+{
+	uint64_t size = disk_file_size(f);
+
+	if (offset >= size)
+		return 0;
+	if (length > size - offset)
+		length = size - offset;
+	if (f->standalone)
+		return standalone_gather(f->standalone, g, length, offset, err);
+	if (f->difference)
+		return difference_read(f->difference, gather_room(g, length), length, offset);
+	return image_gather(f->image, g, length, f->start + offset, err);
+}
+
 ssize_t disk_file_read(struct disk_file *f, void *buf, size_t length, uint64_t offset,
 		       struct err *err)
 {
-	if (f->standalone)
-		return standalone_read(f->standalone, buf, length, offset, err);
-	if (f->difference)
-		return difference_read(f->difference, buf, length, offset);
-	if (offset >= f->size)
-		return 0;
-	if (length > f->size - offset)
-		length = f->size - offset;
-	return image_read(f->image, buf, length, f->start + offset, err);
+	struct gather g = { .buf = buf };
+
+	return disk_file_gather(f, &g, length, offset, err);
 }
 
 /* ---- stat ---- */

@@ -18,6 +18,7 @@
 #define KWS_ENGINE_ENGINE_H
 
 #include "common/err.h"
+#include "common/gather.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -296,5 +297,10 @@ int disk_file_extents(struct disk_file *f, uint64_t offset, uint64_t length,
  * the range is damaged: never partial, never made up. */
 ssize_t disk_file_read(struct disk_file *f, void *buf, size_t length, uint64_t offset,
 		       struct err *err);
+
+/* The same, put together out of memory that stays as long as the file is open. Only
+ * the kernel may copy it (engine/mapping.h): EFAULT then means EIO. */
+ssize_t disk_file_gather(struct disk_file *f, struct gather *g, size_t length, uint64_t offset,
+			 struct err *err);
 
 #endif

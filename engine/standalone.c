@@ -388,20 +388,21 @@ static void fill_tables(const struct standalone *s, uint64_t cluster, char *buf)
 
 /* ---- reading ---- */
 
-static size_t read_tables(const struct standalone *s, char *buf, size_t length, uint64_t offset)
+static size_t read_tables(const struct standalone *s, struct gather *g, size_t length,
+			  uint64_t offset)
 {
 	cleanup_free char *cluster = xcalloc(1, s->cluster);
 	uint64_t within = offset & (s->cluster - 1);
 
 	length = min(length, s->cluster - within);
 	fill_tables(s, offset >> s->cluster_bits, cluster);
-	memcpy(buf, cluster + within, length);
+	memcpy(gather_room(g, length), cluster + within, length);
 	return length;
 }
 
 /* As far as the clusters of one run go. Past the end of the disk it is zero. */
-static ssize_t read_clusters(struct standalone *s, char *buf, size_t length, uint64_t offset,
-			 struct err *err)
+static ssize_t read_clusters(struct standalone *s, struct gather *g, size_t length,
+			     uint64_t offset, struct err *err)
 {
 	uint64_t rank = (offset >> s->cluster_bits) - s->data.first;
 	size_t i = lower_bound(s->ranks, s->runs.n, rank + 1) - 1;
@@ -411,15 +412,16 @@ static ssize_t read_clusters(struct standalone *s, char *buf, size_t length, uin
 	ssize_t n;
 
 	length = min(length, end - at);
-	n = image_read(s->image, buf, length, at, err);
+	n = image_gather(s->image, g, length, at, err);
 	if (n < 0)
 		return n;
-	memset(buf + n, 0, length - n);
+	if ((size_t)n < length)
+		memset(gather_room(g, length - n), 0, length - n);
 	return length;
 }
 
-ssize_t standalone_read(struct standalone *s, void *buf, size_t length, uint64_t offset,
-			struct err *err)
+ssize_t standalone_gather(struct standalone *s, struct gather *g, size_t length, uint64_t offset,
+			  struct err *err)
 {
 	size_t done = 0;
 
@@ -431,9 +433,9 @@ ssize_t standalone_read(struct standalone *s, void *buf, size_t length, uint64_t
 		ssize_t n;
 
 		if (at >> s->cluster_bits < s->data.first)
-			n = read_tables(s, (char *)buf + done, length - done, at);
+			n = read_tables(s, g, length - done, at);
 		else
-			n = read_clusters(s, (char *)buf + done, length - done, at, err);
+			n = read_clusters(s, g, length - done, at, err);
 		if (n < 0)
 			return n;
 		done += n;

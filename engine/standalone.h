@@ -42,8 +42,8 @@ void standalone_free(struct standalone *s); /* NULL is allowed */
 /* Of the file, bytes. */
 uint64_t standalone_size(const struct standalone *s);
 
-/* As image_read. Thread-safe. */
-ssize_t standalone_read(struct standalone *s, void *buf, size_t length, uint64_t offset,
-			struct err *err);
+/* As image_gather. Thread-safe. */
+ssize_t standalone_gather(struct standalone *s, struct gather *g, size_t length, uint64_t offset,
+			  struct err *err);
 
 #endif

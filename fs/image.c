@@ -12,6 +12,7 @@
 #include <fcntl.h>
 
 #define PAGE 4096
+#define PIECES 128 /* that a read is put together of, at most */
 
 struct image_file {
 	struct file file;
@@ -74,19 +75,18 @@ static char *buffer_of_thread(size_t size)
 static void image_file_read(fuse_req_t req, struct file *file, size_t size, off_t off)
 {
 	struct image_file *f = (struct image_file *)file;
-	char *buf = buffer_of_thread(size);
+	struct iovec pieces[PIECES];
+	struct gather g = { .buf = buffer_of_thread(size), .iov = pieces, .max = PIECES };
 	struct err err = ERR_INIT;
-	ssize_t n;
 
-	if (!buf) {
+	if (!g.buf)
 		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	n = disk_file_read(f->disk, buf, size, off, &err);
-	if (n < 0)
+	else if (disk_file_gather(f->disk, &g, size, off, &err) < 0)
 		fail(req, f, &err);
 	else
-		fuse_reply_buf(req, buf, n);
+		/* If a layer was cut off just now the kernel fails to copy it, and the
+		 * reader gets EIO. */
+		fuse_reply_iov(req, pieces, g.n);
 }
 
 /* ---- SEEK_DATA and SEEK_HOLE ---- */

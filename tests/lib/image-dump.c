@@ -63,7 +63,7 @@ static int dump_qcow2(struct image *image, struct err *err)
 			   standalone_choose_clusters(runs, n, image_size(image)), "");
 	free(runs);
 	for (uint64_t at = 0; at < standalone_size(s); at += got) {
-		got = standalone_read(s, buf, sizeof(buf), at, err);
+		got = standalone_gather(s, &(struct gather){ .buf = buf }, sizeof(buf), at, err);
 		if (got < 0)
 			break;
 		fwrite(buf, 1, got, stdout);

@@ -2,6 +2,7 @@
 """Readers beside what QEMU does with the layers they read."""
 import contextlib
 import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -132,3 +133,27 @@ def test_the_vm_starts_again_before_anybody_looked(tree, vm, knows):
     tree.mkdir("five")
     tree.check()
     tree.check_files(leaks=True)
+
+
+def test_a_layer_that_is_cut_off_while_it_is_read(tree, vm):
+    """What is lost is an error, the rest is read on, and the daemon lives."""
+    vm.write("vda", 1, 0, 4 << 20)
+    tree.mkdir("one")
+    layer, part = vm.snapshot_layers()["one"]["vda"], 256 << 10
+    fd = os.open(tree / "one" / "vda.raw", os.O_RDONLY | os.O_DIRECT)
+    buffer, lost = mmap.mmap(-1, part), 0
+    try:
+        os.preadv(fd, [buffer], 0)
+        whole = os.stat(layer).st_size
+        os.truncate(layer, whole // 2)
+        for at in range(0, 4 << 20, part):
+            try:
+                os.preadv(fd, [buffer], at)
+                assert buffer[:] == b"\1" * part, at
+            except OSError as e:
+                assert e.errno == errno.EIO
+                lost += part
+        assert (2 << 20) <= lost < (3 << 20)
+    finally:
+        os.close(fd)
+    assert tree.mount.process.poll() is None
