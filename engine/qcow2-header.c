@@ -211,7 +211,7 @@ static int parse_fields(struct qcow2_header *h, const uint8_t *buf, size_t size,
 static int parse(struct qcow2_header *h, const uint8_t *buf, size_t size, bool whole,
 		 const char *name, struct err *err)
 {
-	size_t length, end;
+	size_t length = 0, end;
 	uint64_t backing;
 	uint32_t backing_size;
 	int r;
