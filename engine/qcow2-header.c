@@ -196,9 +196,9 @@ static int parse_fields(struct qcow2_header *h, const uint8_t *buf, size_t size,
 		h->autoclear = be64_at(buf, AT_AUTOCLEAR);
 		length = be32_at(buf, AT_HEADER_LENGTH);
 		if (be32_at(buf, AT_REFCOUNT_ORDER) > 6 || length < AT_COMPRESSION ||
-		    length > size || length > 1u << h->cluster_bits)
+		    length > 1u << h->cluster_bits)
 			return err_set(err, EINVAL, "%s: the header contradicts itself", name);
-		if (length > AT_COMPRESSION)
+		if (length > AT_COMPRESSION && size > AT_COMPRESSION)
 			h->compression = buf[AT_COMPRESSION];
 	}
 	h->dirty = h->incompatible & QCOW2_DIRTY;
@@ -219,6 +219,8 @@ static int parse(struct qcow2_header *h, const uint8_t *buf, size_t size, bool w
 	r = parse_fields(h, buf, size, name, &length, err);
 	if (r < 0)
 		return r;
+	if (length > size)
+		return whole ? err_set(err, EINVAL, "%s: the header is cut off", name) : -EAGAIN;
 	backing = be64_at(buf, AT_BACKING_OFFSET);
 	backing_size = be32_at(buf, AT_BACKING_SIZE);
 	end = size;

@@ -193,6 +193,16 @@ def test_unknown_features_are_refused_by_name(tmp_path):
     assert done.returncode == 1 and "compression" in done.stderr
 
 
+@pytest.mark.parametrize("length", [8192, 65536])
+def test_a_header_that_is_longer_than_those_of_today(tmp_path, length):
+    image = tmp_path / "image"
+    run("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 5 0 1M", image)
+    set_bytes(image, 100, length.to_bytes(4, "big"))
+    run("qemu-img", "compare", "-q", image, image)
+    assert run(DUMP, image, "qcow2") == "\5" * (1 << 20)
+
+
 def test_backing_files_that_are_no_files_are_refused(tmp_path):
     for name in "nbd://localhost/x", 'json:{"driver":"nbd","host":"x","export":"y"}':
         image = tmp_path / "image"
