@@ -46,7 +46,7 @@ static int open_data_file(struct chain_layer *layer, struct err *err)
 		return err_set(err, EOPNOTSUPP, "%s uses an external data file '%s' that is not "
 			       "named by an absolute path, which cannot be read", layer->path,
 			       name ?: "");
-	layer->fd = open(name, O_RDONLY | O_CLOEXEC);
+	layer->fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (layer->fd < 0)
 		return err_sys(err, errno, "cannot open %s, the data file of %s", name,
 			       layer->path);
@@ -71,11 +71,13 @@ int chain_layer_open(struct chain_layer *layer, const char *path, const char *fo
 	int r;
 
 	layer->path = xstrdup(path);
-	layer->fd = open(path, O_RDONLY | O_CLOEXEC);
+	layer->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (layer->fd < 0)
 		return err_sys(err, errno, "cannot open the layer %s", path);
 	if (fstat(layer->fd, &st) < 0)
 		return err_sys(err, errno, "cannot look at %s", path);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(err, EOPNOTSUPP, "%s is neither a file nor a block device", path);
 	layer->dev = st.st_dev;
 	layer->ino = st.st_ino;
 	r = streq(format, "raw") ? raw_size(layer->fd, path, &layer->size, err) :

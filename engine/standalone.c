@@ -222,6 +222,11 @@ unsigned standalone_choose_clusters(const struct data_run *runs, size_t n, uint6
 		standalone_free(s);
 	}
 	bits = CLUSTER_BITS_MAX;
+	if (smallest == UINT64_MAX) { /* a disk of more than 2 PiB */
+		while (div_up(image_size, 1ULL << (2 * bits - 3)) > L1_ENTRIES_MAX)
+			bits++;
+		return bits;
+	}
 	while (bits > CLUSTER_BITS_MIN && sizes[bits] > smallest + smallest / 8)
 		bits--;
 	return bits;

@@ -211,6 +211,16 @@ def test_backing_files_that_are_no_files_are_refused(tmp_path):
         assert done.returncode == 1 and "not named by a path" in done.stderr, (name, done.stderr)
 
 
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_a_backing_file_that_is_no_file(tmp_path, kind):
+    below = tmp_path / "below" if kind != "device" else pathlib.Path("/dev/zero")
+    {"fifo": os.mkfifo, "folder": os.mkdir, "device": os.stat}[kind](below)
+    run("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", below,
+        tmp_path / "image", "1M")
+    done = try_run(DUMP, tmp_path / "image", "qcow2", timeout=20)
+    assert done.returncode == 1 and "neither a file nor" in done.stderr
+
+
 def test_a_data_file_is_found_by_its_path_only(tmp_path):
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data", "image", "1M",
         cwd=tmp_path)
