@@ -8,6 +8,7 @@ import tempfile
 
 import pytest
 
+from chain import SIZE, Chain
 from kwsmount import Mount
 from libvirtd import Libvirtd
 from vm import VM
@@ -80,3 +81,9 @@ def vm(new_vm):
 def tree(mount, vm):
     """The VM's folder in the mount."""
     return mount.of(vm)
+
+
+@pytest.fixture
+def chain(mount, new_vm, folder):
+    """One that runs, with three snapshots of random data."""
+    return Chain(mount, new_vm("web1", {"vda": SIZE}), folder)
