@@ -9,6 +9,7 @@ import tempfile
 import pytest
 
 from chain import SIZE, Chain
+from commands import run
 from kwsmount import Mount
 from libvirtd import Libvirtd
 from vm import VM
@@ -23,7 +24,13 @@ def base():
     folder = pathlib.Path(tempfile.mkdtemp(dir=os.environ.get("KWS_TEST_DIR", "/var/tmp"),
                                            prefix="kwsfs-test-"))
     folder.chmod(0o755)
-    yield folder
+    # Shared, so that libvirtd sees what is mounted here: kwsfs.
+    run("mount", "--bind", folder, folder)
+    try:
+        run("mount", "--make-shared", folder)
+        yield folder
+    finally:
+        run("umount", folder)
     shutil.rmtree(folder)
 
 
@@ -35,6 +42,14 @@ def libvirtd(base):
         yield daemon
     finally:
         daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def guest(base):
+    """A folder with the kernel and the initrd of the small real guest."""
+    made = base / "guest"
+    run(LIB / "guest", made)
+    return made
 
 
 @pytest.fixture

@@ -2,23 +2,12 @@
 """A guest that boots and writes without a pause while its snapshots are taken, read, deleted and
 gone back to. It writes numbered blocks, see guest-writer.c: a snapshot must hold all of them up
 to some number and none after it, on all disks at one moment."""
-import pathlib
 import struct
 
 import pytest
 
-from commands import run
-
-LIB = pathlib.Path(__file__).parents[1] / "lib"
 BLOCK = 4096
 DISKS = {"vda": 8 << 20, "vdb": 3 << 20}
-
-
-@pytest.fixture(scope="session")
-def guest(base):
-    made = base / "guest"
-    run(LIB / "guest", made)
-    return made
 
 
 @pytest.fixture
