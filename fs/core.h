@@ -63,7 +63,8 @@ void node_close(struct node *n);
 int node_child(struct fs *fs, const struct node *dir, const char *name, struct node *ret,
 	       struct err *err);
 
-/* The same, after asking for news; that may wait for libvirt. Knows `.` and `..`. */
+/* The same, after asking for news; that may wait for libvirt. Knows `.`
+ * (also of a file) and `..`. */
 int node_lookup(struct fs *fs, const struct node *dir, const char *name, struct node *ret,
 		struct err *err);
 

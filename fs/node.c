@@ -110,10 +110,10 @@ int node_lookup(struct fs *fs, const struct node *dir, const char *name, struct 
 {
 	int r;
 
+	if (streq(name, ".")) /* of a file too: its handle is opened */
+		return node_open(fs, dir->key, ret, err);
 	if (dir->row->type != ROW_DIR)
 		return err_set(err, ENOTDIR, "this is not a directory");
-	if (streq(name, "."))
-		return node_open(fs, dir->key, ret, err);
 	if (streq(name, ".."))
 		return node_open(fs, node_parent(dir), ret, err);
 	if (!dir->row->refresh)
