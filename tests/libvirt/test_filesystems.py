@@ -3,12 +3,15 @@
 partition's file, and by libguestfs from the whole disk. Each file must be as it was put there."""
 import json
 import os
+import pathlib
 import random
 import subprocess
 
 import pytest
 
 from commands import run
+
+BUILD = pathlib.Path(__file__).parents[2] / "build" / "kernel"
 
 MIB = 1 << 20
 SIZE = 48 * MIB
@@ -72,3 +75,41 @@ def test_each_partition_mounts(disk, folder):
         finally:
             run("umount", point)
         run("e2fsck", "-fn", path / snapshot / f"vda.p{number}.raw")
+
+
+def appliance(folder):
+    """The environment in which libguestfs makes its own small VM here, without KVM and without
+    libvirt, from the kernel that the guests of the tests have."""
+    for root in pathlib.Path("/"), BUILD:
+        for image in sorted(root.glob("boot/vmlinuz-*-cloud-amd64")):
+            version = image.name.removeprefix("vmlinuz-")
+            modules = root / "lib" / "modules" / version
+            if modules.is_dir():
+                if not (modules / "modules.dep").exists():  # of one that is unpacked only
+                    run("depmod", "-b", root, version)
+                return dict(os.environ, LC_ALL="C.UTF-8", LIBGUESTFS_BACKEND="direct",
+                            LIBGUESTFS_BACKEND_SETTINGS="force_tcg",
+                            LIBGUESTFS_CACHEDIR=str(folder), TMPDIR=str(folder),
+                            SUPERMIN_KERNEL=str(image), SUPERMIN_KERNEL_VERSION=version,
+                            SUPERMIN_MODULES=str(modules))
+    raise AssertionError("there is no cloud kernel, see tests/lib/install")
+
+
+def test_libguestfs(disk, folder):
+    """As virt-filesystems and virt-copy-out do, in one go: most of the time goes into making the
+    VM and booting it."""
+    path, files = disk
+    for number in 1, 2:
+        (folder / f"out{number}").mkdir()
+    said = run("guestfish", "--ro", "-a", path / "s2" / "vda.qcow2", "run",
+               ":", "list-partitions", ":", "list-filesystems",
+               ":", "vfs-label", "/dev/sda1", ":", "vfs-label", "/dev/sda2",
+               ":", "mount-ro", "/dev/sda1", "/", ":", "copy-out", "/", folder / "out1",
+               ":", "umount", "/",
+               ":", "mount-ro", "/dev/sda2", "/", ":", "copy-out", "/", folder / "out2",
+               env=appliance(folder))
+    assert said.splitlines() == ["/dev/sda1", "/dev/sda2", "/dev/sda1: ext4", "/dev/sda2: ext4",
+                                 "fs1", "fs2"]
+    for number in 1, 2:
+        run("diff", "-r", "--no-dereference", "-x", "lost+found", files["s2", number],
+            folder / f"out{number}")
