@@ -73,4 +73,5 @@ def test_boot_from_an_overlay(snapshot, new_vm, guest, folder, shape):
     diary = read_from_ext4(folder / "flat", "diary", folder / "disk").decode().splitlines()
     assert diary[:LINES] == [f"line {n}" for n in range(1, LINES + 1)]
     assert diary[LINES + 2].startswith(f"line {LINES + 3}, written at ")
+    vm.remove()
     snapshot.rmdir()
