@@ -15,6 +15,7 @@
 #include "common/vec.h"
 #include "engine/backing.h"
 #include "engine/open-layers.h"
+#include "engine/own-mount.h"
 #include "engine/slices.h"
 
 #include <errno.h>
@@ -57,9 +58,16 @@ static int check_format(const char *path, const char *format, struct err *err)
 static int open_layer(struct image *image, const char *path, const char *format, char **ret_path,
 		      char **ret_format, struct err *err)
 {
+	cleanup_free char *own_path = NULL, *own_format = NULL;
 	const struct chain_layer *layer;
-	int r = check_format(path, format, err);
+	int r = own_mount_resolve(path, &own_path, &own_format, err);
 
+	if (r > 0) {
+		path = own_path;
+		format = own_format;
+	}
+	if (r >= 0)
+		r = check_format(path, format, err);
 	if (r >= 0 && image->layers.n == CHAIN_MAX_LAYERS)
 		r = err_set(err, ELOOP, "the chain has more than %d layers", CHAIN_MAX_LAYERS);
 	if (r >= 0)

@@ -271,7 +271,7 @@ static int round_open(struct engine *e, struct slot *s, struct round *ret, struc
 	ret->verdicts = xcalloc(ret->n, sizeof(*ret->verdicts));
 	if (ret->n == 0)
 		return 0;
-	engine_vm_refresh(e, s->id, 0);
+	vm_refresh_now(e, s);
 	return layers_build(e, s, ret->graves, ret->n, &ret->layers, err);
 }
 

@@ -56,6 +56,13 @@ struct job_signal {
 	enum hv_job_event event;
 };
 
+/* A look at libvirt that somebody asked for, and waits for as long as is reasonable. */
+struct refresh {
+	bool wanted, running;
+	uint64_t ended;      /* how many have */
+	struct timespec due; /* CLOCK_MONOTONIC: from then on nobody waits for the one that runs */
+};
+
 /* What the engine keeps of one VM. Lives until engine_close, also when the
  * domain goes: it may come back, and gets the same ids then. */
 struct slot {
@@ -75,12 +82,14 @@ struct slot {
 	bool step_aside;           /* the background work shall make room */
 	uint32_t dying;            /* a snapshot that is being deleted: do not open it */
 	vec_of(struct holder) holders;
+	vec_of(char *) foundations; /* files of this mount that its disks lie on: foundation.h */
 	vec_of(struct waiter) waiters;
 	vec_of(struct job_signal) signals;
 	struct job_status job;
 	char *job_error; /* of the last collection, NULL if it went well */
 	char *last_error;
 	struct timespec looked; /* CLOCK_MONOTONIC, when the last look ended */
+	struct refresh refresh; /* of what is known of it */
 	char *seen;             /* what it saw: see look.c */
 };
 
@@ -92,6 +101,7 @@ struct ready {
 
 #define OPERATION_WORKERS 16 /* mkdir waits in them for a guest agent: enough not to starve others */
 #define COLLECT_WORKERS 4    /* merges at once */
+#define REFRESHERS 4         /* looks at libvirt that somebody waits for */
 
 struct engine {
 	/* Never change after engine_open. */
@@ -102,7 +112,7 @@ struct engine {
 	struct registry_vm defaults;
 	const struct engine_observer *observer;
 	struct hv_events hv_events;
-	pthread_t workers[OPERATION_WORKERS + COLLECT_WORKERS + 2];
+	pthread_t workers[OPERATION_WORKERS + COLLECT_WORKERS + REFRESHERS + 2];
 	size_t n_workers;
 
 	/* The one lock. Held for a few instructions only: never across libvirt,
@@ -111,7 +121,8 @@ struct engine {
 	pthread_cond_t changed; /* a slot's flags or signals changed */
 	vec_of(struct slot *) slots;
 	struct vm_list *list;
-	struct ready operations, collections;
+	struct ready operations, collections, refreshes;
+	struct refresh list_refresh; /* of the list of VMs; wakes refreshes.wake too */
 	vec_of(char *) news; /* UUIDs of domains that libvirt told us about */
 	bool all_new;        /* ... or all of them: the connection is back */
 	bool connected;      /* to libvirt, as far as it has told us */
@@ -166,6 +177,9 @@ int look(struct engine *e, struct slot *s, enum look how, struct err *err);
 /* All domains; for start-up and after a reconnect. */
 int look_at_all(struct engine *e, struct err *err);
 void *look_thread(void *engine); /* works off engine.news */
+void *refresh_thread(void *engine); /* ... and what engine_vm_refresh asks for */
+/* As engine_vm_refresh, however long it takes. */
+void vm_refresh_now(struct engine *e, struct slot *s);
 
 /* ---- queue.c: one operation at a time per VM, VMs in parallel ---- */
 

@@ -14,6 +14,7 @@
  * the merge were done (9.0 does so even for METADATA_ONLY). A snapshot without
  * children leaves the others alone.
  */
+#include "engine/foundation.h"
 #include "engine/metadata.h"
 #include "engine/op.h"
 
@@ -156,7 +157,9 @@ static int delete_snapshot(struct engine *e, struct slot *s, const struct snapsh
 
 	if (snapshot->pinned)
 		return err_set(err, EPERM, "it is pinned: write 0 to its 'pin' first");
-	r = keep_readers_out(e, s, snapshot->id, err);
+	r = foundation_check(e, snapshot, err);
+	if (r >= 0)
+		r = keep_readers_out(e, s, snapshot->id, err);
 	if (r < 0)
 		return r;
 	plan = plan_new();

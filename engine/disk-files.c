@@ -73,7 +73,7 @@ static int try_open(struct engine *e, const struct disk_id *id, struct disk_file
 	if (r >= 0)
 		r = image_open(d.path, d.format, &f->image, err);
 	if (r >= 0)
-		r = merging_complete_chain(e, id->vm, f->image, err);
+		r = merging_complete_chain(e, f->image, err);
 	if (r >= 0 && (id->shape == SHAPE_QCOW2 || id->shape == SHAPE_LAYER))
 		r = disk_get_standalone(e, &d, f->image, &f->standalone, err);
 	else if (r >= 0 && id->shape == SHAPE_MAP)

@@ -2,6 +2,8 @@
 /* Opening and closing the engine, and the doors to its operations. */
 #include "engine/core.h"
 #include "engine/domain-xml.h"
+#include "engine/foundation.h"
+#include "engine/own-mount.h"
 #include "engine/overlay.h"
 
 #include <errno.h>
@@ -66,6 +68,7 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 	e->defaults = (struct registry_vm){ .uid = opts->uid, .gid = opts->gid,
 					    .mode = opts->mode, .quiesce = QUIESCE_AUTO };
 	e->observer = observer;
+	own_mount_set(opts->mountpoint, foundation_resolve, e);
 	e->connected = true;
 	e->hv_events = (struct hv_events){ e, on_domain, on_block_job, on_connection };
 	e->list = xnew(struct vm_list);
@@ -75,6 +78,7 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 	pthread_cond_init(&e->changed, NULL);
 	pthread_cond_init(&e->news_wake, NULL);
 	pthread_cond_init(&e->sums.wake, NULL);
+	pthread_cond_init(&e->refreshes.wake, NULL);
 	e->sums.wanted = true;
 	pthread_cond_init(&e->operations.wake, NULL);
 	pthread_cond_init(&e->collections.wake, NULL);
@@ -145,12 +149,14 @@ void engine_close(struct engine *e)
 	if (e->hv)
 		e->hv->ops->close(e->hv);
 	slots_free(e);
+	own_mount_set(NULL, NULL, NULL);
 	registry_close(e->registry);
 	for (size_t i = 0; i < e->news.n; i++)
 		free(e->news.at[i]);
 	vec_free(&e->news);
 	vec_free(&e->operations.slots);
 	vec_free(&e->collections.slots);
+	vec_free(&e->refreshes.slots);
 	pthread_cond_destroy(&e->changed);
 	pthread_cond_destroy(&e->news_wake);
 	pthread_cond_destroy(&e->operations.wake);

@@ -84,11 +84,28 @@ struct vm_list {
 	struct timespec changed;
 };
 
+enum disk_shape {
+	SHAPE_RAW,   /* flat, as the VM sees it */
+	SHAPE_QCOW2, /* the same content as one qcow2 that stands alone */
+	SHAPE_LAYER, /* only what differs from its parent, as a qcow2 that lies on the parent's */
+	SHAPE_PARTITION, /* one partition, flat */
+	SHAPE_MAP,   /* what of the disk differs from its parent, as lines of JSON */
+};
+
+/* Which file: a disk of a snapshot in a shape. */
+struct disk_id {
+	uint32_t vm, snapshot;
+	unsigned disk; /* its number in the snapshot */
+	enum disk_shape shape;
+	unsigned partition; /* SHAPE_PARTITION: its number in the table, from 1 */
+};
+
 struct engine_options {
 	const char *uri;       /* libvirt's, "qemu:///system" */
 	const char *state_dir; /* registry and journal; made if missing */
 	const char *store;     /* where overlays go; NULL: beside their disks */
 	const char *overlay_options; /* as after qemu-img's -o; NULL: what is best */
+	const char *mountpoint; /* absolute, without links; NULL: none. Never opened from here */
 	uid_t uid;             /* owner and mode of a VM's directory until it is changed */
 	gid_t gid;
 	mode_t mode;
@@ -105,6 +122,9 @@ struct engine_observer {
 	/* Something ended that nobody waits for: a background merge (r 0 or -errno).
 	 * `what` is a sentence. */
 	void (*happened)(void *opaque, uint32_t vm_id, int r, const char *what);
+	/* Which disk of a snapshot the file at `path`, relative to the mount point, is, as
+	 * far as is known without asking libvirt. -ENOENT if it is none. NULL is allowed. */
+	int (*find_disk)(void *opaque, const char *path, struct disk_id *ret);
 };
 
 /* Opens registry and libvirt, finishes or undoes what an earlier process left
@@ -211,22 +231,6 @@ uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *
 void engine_wait_cancel(struct engine *e, uint64_t ticket);
 
 /* ---- disks of snapshots, as files ---- */
-
-enum disk_shape {
-	SHAPE_RAW,   /* flat, as the VM sees it */
-	SHAPE_QCOW2, /* the same content as one qcow2 that stands alone */
-	SHAPE_LAYER, /* only what differs from its parent, as a qcow2 that lies on the parent's */
-	SHAPE_PARTITION, /* one partition, flat */
-	SHAPE_MAP,   /* what of the disk differs from its parent, as lines of JSON */
-};
-
-/* Which file: a disk of a snapshot in a shape. */
-struct disk_id {
-	uint32_t vm, snapshot;
-	unsigned disk; /* its number in the snapshot */
-	enum disk_shape shape;
-	unsigned partition; /* SHAPE_PARTITION: its number in the table, from 1 */
-};
 
 /* A disk that is open. It may be used by many threads at once. */
 struct disk_file;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "engine/files.h"
+#include "engine/own-mount.h"
 
 #include "common/cleanup.h"
 #include "common/mem.h"
@@ -45,8 +46,11 @@ static void identify(const struct stat *st, uint64_t *ret_dev, uint64_t *ret_ino
 
 int layer_file_stat(const char *path, const char *format, struct layer_file *ret, struct err *err)
 {
+	cleanup_free char *inside = own_mount_inside(path);
 	struct stat st;
 
+	if (inside)
+		return err_set(err, EOPNOTSUPP, "%s lies in this mount, and is not written", path);
 	if (stat(path, &st) < 0)
 		return err_sys(err, errno, "cannot look at %s", path);
 	*ret = (struct layer_file){ .path = xstrdup(path), .format = xstrdup(format) };

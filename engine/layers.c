@@ -4,6 +4,7 @@
 #include "engine/backing.h"
 #include "engine/chain.h"
 #include "engine/domain-xml.h"
+#include "engine/own-mount.h"
 #include "engine/qcow2.h"
 
 #include <dirent.h>
@@ -66,7 +67,7 @@ static bool already(const struct layer *layer, struct reason why)
 
 static int find_backing(struct layers *l, size_t i, struct err *err)
 {
-	cleanup_free char *path = NULL, *format = NULL;
+	cleanup_free char *path = NULL, *format = NULL, *inside = NULL;
 	size_t below;
 	int r;
 
@@ -76,6 +77,9 @@ static int find_backing(struct layers *l, size_t i, struct err *err)
 	l->all.at[i].known = true;
 	if (!path)
 		return 0;
+	inside = own_mount_inside(path);
+	if (inside)
+		return 0; /* an image of a snapshot: foundation.h */
 	r = take_layer(l, path, format ?: "raw", &below, err);
 	if (r == -ENOENT)
 		return 0; /* the chain is broken here: nothing below can be needed by it */
@@ -92,8 +96,9 @@ static int find_backing(struct layers *l, size_t i, struct err *err)
 static int walk(struct layers *l, const char *path, const char *format, struct reason why,
 		size_t *ret_top, struct err *err)
 {
+	cleanup_free char *inside = own_mount_inside(path);
 	size_t i;
-	int r = take_layer(l, path, format, &i, err);
+	int r = inside ? -ENOENT : take_layer(l, path, format, &i, err);
 
 	if (ret_top)
 		*ret_top = r < 0 ? NO_LAYER : i;

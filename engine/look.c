@@ -15,6 +15,7 @@
  * one that is not shown belong to the nearest ancestor that is.
  */
 #include "engine/core.h"
+#include "engine/foundation.h"
 #include "engine/frozen.h"
 
 #include <errno.h>
@@ -40,6 +41,7 @@ struct view {
 	vec_of(struct sight) sights;
 	char *current; /* name */
 	char *disks;   /* text that changes when a disk's source does */
+	struct domain_xml *domain;
 	bool thorough; /* read every snapshot anew */
 	struct vm *vm;
 };
@@ -55,6 +57,7 @@ static void view_clear(struct view *v)
 	registry_snapshots_free(v->rows, v->n_rows);
 	free(v->current);
 	free(v->disks);
+	domain_xml_free(v->domain);
 	vm_unref(v->old);
 	vm_unref(v->vm);
 }
@@ -237,20 +240,42 @@ static int see_snapshots(struct view *v, struct err *err)
 static int see_disks(struct view *v, struct err *err)
 {
 	cleanup_free char *xml = NULL;
-	cleanup(domain_xml_free_p) struct domain_xml *d = NULL;
 	cleanup_fclose FILE *text = NULL;
+	const struct domain_xml *d;
 	size_t size;
 	int r;
 
 	r = v->e->hv->ops->domain_xml(v->e->hv, v->slot->uuid, false, &xml, err);
 	if (r >= 0)
-		r = domain_xml_parse(xml, &d, err);
+		r = domain_xml_parse(xml, &v->domain, err);
 	if (r < 0)
 		return r;
+	d = v->domain;
 	text = open_memstream(&v->disks, &size);
 	for (size_t i = 0; i < d->n_disks; i++)
 		fprintf(text, "%s=%s\n", d->disks[i].target, d->disks[i].path ?: "");
 	return 0;
+}
+
+/* What the disks lie on, if that is in this mount. It changes only with a source. */
+static void see_foundations(struct view *v)
+{
+	vec_of(char *) found = { 0 };
+
+	for (size_t i = 0; i < v->domain->n_disks; i++) {
+		const struct xml_disk *disk = &v->domain->disks[i];
+		char *inside = disk->path ? foundation_of(disk->path, disk->format) : NULL;
+
+		if (inside)
+			vec_push(&found, inside);
+	}
+	LOCK_SCOPE(&v->e->lock);
+	for (size_t i = 0; i < v->slot->foundations.n; i++)
+		free(v->slot->foundations.at[i]);
+	vec_free(&v->slot->foundations);
+	for (size_t i = 0; i < found.n; i++)
+		vec_push(&v->slot->foundations, found.at[i]);
+	vec_free(&found);
 }
 
 /* ---- the result ---- */
@@ -358,7 +383,7 @@ int look(struct engine *e, struct slot *s, enum look how, struct err *err)
 	cleanup(view_clear) struct view v = { .e = e, .slot = s };
 	struct hv_domain domain = { 0 };
 	struct registry_vm row;
-	bool unsettled;
+	bool unsettled, other_disks;
 	int r;
 
 	pthread_mutex_lock(&e->lock);
@@ -381,9 +406,12 @@ int look(struct engine *e, struct slot *s, enum look how, struct err *err)
 		r = registry_snapshots(e->registry, s->id, &v.rows, &v.n_rows, err);
 	if (r >= 0) {
 		pthread_mutex_lock(&e->lock);
-		v.thorough = how == LOOK_ALL || (how == LOOK_AUTO && !streq(s->seen, v.disks));
+		other_disks = !streq(s->seen, v.disks);
+		v.thorough = how == LOOK_ALL || (how == LOOK_AUTO && other_disks);
 		row = s->row;
 		pthread_mutex_unlock(&e->lock);
+		if (other_disks)
+			see_foundations(&v);
 		r = see_snapshots(&v, err);
 	}
 	if (r >= 0) {

@@ -36,11 +36,13 @@ static int put_back(const struct journal_op *j, struct image *image, struct err 
 	return r;
 }
 
-int merging_complete_chain(struct engine *e, uint32_t vm_id, struct image *image, struct err *err)
+#define ALL_VMS 0 /* a chain may go on in another VM's layers */
+
+int merging_complete_chain(struct engine *e, struct image *image, struct err *err)
 {
 	struct journal_op *ops = NULL;
 	size_t n = 0;
-	int r = journal_open_ops(e->registry, vm_id, &ops, &n, err);
+	int r = journal_open_ops(e->registry, ALL_VMS, &ops, &n, err);
 
 	for (size_t i = 0; i < n && r >= 0; i++)
 		if (moves_data(&ops[i]))

@@ -7,7 +7,6 @@
 
 /* Puts the layers back into an image that was opened just now which QEMU took out of
  * its chain too early. -ENOENT if a merge has ended meanwhile: open it again. */
-int merging_complete_chain(struct engine *e, uint32_t vm_id, struct image *image,
-			   struct err *err);
+int merging_complete_chain(struct engine *e, struct image *image, struct err *err);
 
 #endif

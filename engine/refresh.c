@@ -3,6 +3,10 @@
  * Who looks, and when: whoever lists a VM, a thread that follows libvirt's
  * events, and everybody at start-up and after a reconnect. One look at a VM at
  * a time; who finds one going on waits for what it finds.
+ *
+ * Who lists a VM does not look by itself but has it done, and waits for a second at
+ * most: libvirtd may be the one that asks, because the disk of a VM lies on an image
+ * in the mount, and may answer nobody until it has been answered.
  */
 #include "engine/core.h"
 
@@ -64,16 +68,9 @@ static bool is_fresh(const struct slot *s, unsigned max_age_ms)
 	       (now.tv_nsec - s->looked.tv_nsec) / 1000000 < (long)max_age_ms;
 }
 
-void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms)
+void vm_refresh_now(struct engine *e, struct slot *s)
 {
-	struct slot *s;
-	bool fresh;
-
-	pthread_mutex_lock(&e->lock);
-	s = slot_by_id(e, vm_id);
-	fresh = !s || (max_age_ms && is_fresh(s, max_age_ms));
-	pthread_mutex_unlock(&e->lock);
-	if (!fresh && e->hv->ops->connected(e->hv))
+	if (e->hv->ops->connected(e->hv))
 		look_as_guest(e, s, LOOK_AUTO);
 }
 
@@ -112,7 +109,7 @@ static bool is_listed(const struct vm *vm, const struct hv_domain *domains, size
 	return false;
 }
 
-void engine_vms_refresh(struct engine *e)
+static void look_at_list(struct engine *e)
 {
 	struct hv_domain *domains = NULL;
 	struct vm_list *vms;
@@ -129,6 +126,106 @@ void engine_vms_refresh(struct engine *e)
 			look_at_news(e, vms->vms[i]->uuid);
 	vm_list_unref(vms);
 	hv_domains_free(domains, n);
+}
+
+/* ---- on behalf of who must not wait for long ---- */
+
+#define WAIT_MS 1000
+
+static bool is_over(const struct timespec *due)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec > due->tv_sec ||
+	       (now.tv_sec == due->tv_sec && now.tv_nsec >= due->tv_nsec);
+}
+
+/* For one that begins from now on. The lock is held; it is asked for. */
+static void wait_for_refresh(struct engine *e, const struct refresh *refresh)
+{
+	uint64_t wanted = refresh->ended + (refresh->running ? 2 : 1);
+	struct timespec until;
+
+	if (refresh->running && is_over(&refresh->due))
+		return;
+	clock_gettime(CLOCK_REALTIME, &until); /* as the condition has it */
+	until.tv_sec += WAIT_MS / 1000;
+	while (refresh->ended < wanted && !e->stopping)
+		if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
+			break;
+}
+
+static void put_refresh(struct engine *e, struct slot *s)
+{
+	vec_push(&e->refreshes.slots, s);
+	pthread_cond_signal(&e->refreshes.wake);
+}
+
+void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms)
+{
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_id(e, vm_id);
+	if (!s || !e->connected || (max_age_ms && is_fresh(s, max_age_ms)))
+		return;
+	if (!s->refresh.wanted && !s->refresh.running)
+		put_refresh(e, s);
+	s->refresh.wanted = true;
+	wait_for_refresh(e, &s->refresh);
+}
+
+void engine_vms_refresh(struct engine *e)
+{
+	LOCK_SCOPE(&e->lock);
+
+	if (!e->connected)
+		return;
+	e->list_refresh.wanted = true;
+	pthread_cond_signal(&e->refreshes.wake);
+	wait_for_refresh(e, &e->list_refresh);
+}
+
+/* The lock is held, and let go of meanwhile. `s` is NULL for the list. */
+static void do_refresh(struct engine *e, struct refresh *refresh, struct slot *s)
+{
+	clock_gettime(CLOCK_MONOTONIC, &refresh->due);
+	refresh->due.tv_sec += WAIT_MS / 1000;
+	refresh->wanted = false;
+	refresh->running = true;
+	pthread_mutex_unlock(&e->lock);
+	if (s)
+		vm_refresh_now(e, s);
+	else
+		look_at_list(e);
+	pthread_mutex_lock(&e->lock);
+	refresh->running = false;
+	refresh->ended++;
+	/* Somebody asked meanwhile. */
+	if (refresh->wanted && s)
+		put_refresh(e, s);
+	pthread_cond_broadcast(&e->changed);
+}
+
+void *refresh_thread(void *engine)
+{
+	struct engine *e = engine;
+
+	pthread_mutex_lock(&e->lock);
+	while (!e->stopping) {
+		if (e->list_refresh.wanted && !e->list_refresh.running) {
+			do_refresh(e, &e->list_refresh, NULL);
+		} else if (e->refreshes.slots.n) {
+			struct slot *s = e->refreshes.slots.at[--e->refreshes.slots.n];
+
+			do_refresh(e, &s->refresh, s);
+		} else {
+			pthread_cond_wait(&e->refreshes.wake, &e->lock);
+		}
+	}
+	pthread_mutex_unlock(&e->lock);
+	return NULL;
 }
 
 int look_at_all(struct engine *e, struct err *err)

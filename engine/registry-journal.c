@@ -102,7 +102,7 @@ int journal_open_ops(struct registry *r, uint32_t vm_id, struct journal_op **ret
 	int rc;
 
 	rc = sql_prepare(r, &stmt, err, "SELECT id, kind, step, plan FROM operation"
-				    " WHERE vm = ? ORDER BY id", "i", (int64_t)vm_id);
+				    " WHERE vm = ?1 OR ?1 = 0 ORDER BY id", "i", (int64_t)vm_id);
 	while (rc >= 0 && (rc = sql_step(r, stmt, err)) > 0) {
 		struct journal_op *op = vec_add(&found);
 

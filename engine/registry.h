@@ -155,7 +155,7 @@ int journal_begin(struct registry *r, uint32_t vm_id, const char *kind, const ch
 int journal_step(struct registry *r, int64_t id, const char *step, const char *plan,
 		 struct err *err);
 int journal_end(struct registry *r, int64_t id, struct err *err);
-/* The open operations of a VM, oldest first. */
+/* The open operations of a VM, or of all if it is 0, oldest first. */
 int journal_open_ops(struct registry *r, uint32_t vm_id, struct journal_op **ret, size_t *ret_n,
 		     struct err *err);
 

@@ -7,6 +7,7 @@
  * Steps: `copy`, `adopt`, `forget`, `record`. Found open: once the copy is
  * there the rest is done; before that, the old name stays.
  */
+#include "engine/foundation.h"
 #include "engine/metadata.h"
 #include "engine/op.h"
 
@@ -127,7 +128,9 @@ int task_rename(struct engine *e, struct slot *s, struct task *t, struct err *er
 	if (r >= 0)
 		r = snapshot_name_check(t->text, err);
 	if (r >= 0 && !streq(snapshot->name, t->text)) {
-		r = rename_snapshot(e, s, snapshot, t->text, err);
+		r = foundation_check(e, snapshot, err);
+		if (r >= 0)
+			r = rename_snapshot(e, s, snapshot, t->text, err);
 		if (r < 0)
 			err_wrap(err, "cannot rename '%s'", snapshot->name);
 	}

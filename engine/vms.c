@@ -125,6 +125,9 @@ void slots_free(struct engine *e)
 
 		vm_unref(s->view);
 		vec_free(&s->holders);
+		for (size_t f = 0; f < s->foundations.n; f++)
+			free(s->foundations.at[f]);
+		vec_free(&s->foundations);
 		vec_free(&s->waiters);
 		vec_free(&s->signals);
 		free(s->job_error);

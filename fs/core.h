@@ -68,6 +68,9 @@ int node_child(struct fs *fs, const struct node *dir, const char *name, struct n
 int node_lookup(struct fs *fs, const struct node *dir, const char *name, struct node *ret,
 		struct err *err);
 
+/* For the engine: struct engine_observer. */
+int fs_find_disk(void *opaque, const char *path, struct disk_id *ret);
+
 /* The key of the directory that `n` lies in. */
 struct key node_parent(const struct node *n);
 

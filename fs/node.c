@@ -122,6 +122,29 @@ int node_lookup(struct fs *fs, const struct node *dir, const char *name, struct 
 	return r == -ENOENT ? child_now(fs, dir, name, 0, ret, err) : r;
 }
 
+int fs_find_disk(void *opaque, const char *path, struct disk_id *ret)
+{
+	struct node n = NODE_INIT;
+	cleanup_free char *copy = xstrdup(path);
+	char *rest = NULL, *name = strtok_r(copy, "/", &rest);
+	struct fs *fs = opaque;
+	int r = fs->e ? node_open(fs, (struct key){ .kind = KIND_ROOT }, &n, NULL) : -ENOENT;
+
+	for (; r >= 0 && name; name = strtok_r(NULL, "/", &rest)) {
+		struct node child = NODE_INIT;
+
+		r = node_child(fs, &n, name, &child, NULL);
+		node_close(&n);
+		n = child;
+	}
+	if (r >= 0 && n.row->type != ROW_IMAGE)
+		r = -ENOENT;
+	if (r >= 0)
+		*ret = node_disk_id(&n);
+	node_close(&n);
+	return r;
+}
+
 struct key node_parent(const struct node *n)
 {
 	return key_for(n->key, row_of(n->row->in));

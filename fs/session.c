@@ -37,7 +37,7 @@ struct fs *fs_new(const struct fs_options *opts)
 	struct fs *fs = xnew(struct fs);
 
 	fs->observer = (struct engine_observer){ fs, notifier_vms_changed, notifier_vm_changed,
-						 on_happened };
+						 on_happened, fs_find_disk };
 	fs->mountpoint = xstrdup(opts->mountpoint);
 	fs->source = xstrdup(opts->source);
 	fs->allow_other = opts->allow_other;

@@ -59,11 +59,11 @@ static void on_ready(void *d)
 	log_info("mounted");
 }
 
-static int serve(struct fs *fs, const struct options *o, struct err *err)
+static int serve(struct fs *fs, const struct options *o, const char *mountpoint, struct err *err)
 {
 	struct engine_options engine_options = {
 		.uri = o->uri, .state_dir = o->state_dir, .store = o->store,
-		.overlay_options = o->overlay_options,
+		.overlay_options = o->overlay_options, .mountpoint = mountpoint,
 		.uid = o->uid, .gid = o->gid, .mode = 0777 & ~o->umask,
 	};
 	struct engine *e = NULL;
@@ -99,7 +99,7 @@ static int run(const struct options *o, struct err *err)
 	umask(S_IWGRP | S_IWOTH); /* whatever it is started with: modes say what is meant */
 	fs_options.mountpoint = mountpoint;
 	fs = fs_new(&fs_options);
-	r = serve(fs, o, err);
+	r = serve(fs, o, mountpoint, err);
 	fs_free(fs);
 	if (r >= 0)
 		log_info("unmounted");
