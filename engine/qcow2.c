@@ -30,7 +30,7 @@
 #define L2_COMPRESSED (1ULL << 62)
 #define L2_ZERO (1ULL << 0)
 #define SUBCLUSTERS 32
-#define BATCH 512 /* entries that are read at a time */
+#define BATCH 1024 /* entries that are read at a time */
 
 struct qcow2 {
 	struct qcow2_header *header;
@@ -97,8 +97,8 @@ uint64_t qcow2_cluster_size(const struct qcow2 *q)
 
 /* ---- tables ---- */
 
-/* Reads words of a table; false if they are not there. */
-static bool read_words(const struct qcow2 *q, uint64_t at, uint64_t *words, size_t n)
+/* Reads words of a table, big-endian as they are; false if they are not there. */
+static bool read_table(const struct qcow2 *q, uint64_t at, uint64_t *words, size_t n)
 {
 	size_t size = n * sizeof(*words);
 
@@ -111,6 +111,13 @@ static bool read_words(const struct qcow2 *q, uint64_t at, uint64_t *words, size
 			return false;
 		done += got;
 	}
+	return true;
+}
+
+static bool read_words(const struct qcow2 *q, uint64_t at, uint64_t *words, size_t n)
+{
+	if (!read_table(q, at, words, n))
+		return false;
 	for (size_t i = 0; i < n; i++)
 		words[i] = be64toh(words[i]);
 	return true;
@@ -257,6 +264,17 @@ static void add_cluster(struct walk *w, uint64_t from, uint64_t to, uint64_t ent
 		add(w, (struct qcow2_run){ from, to - from, QCOW2_UNALLOCATED });
 }
 
+/* How many entries from number `i` on say nothing: in an overlay, most do. */
+static uint64_t count_empty(const struct qcow2 *q, const uint64_t *words, uint64_t i, uint64_t n)
+{
+	size_t width = q->entry_words;
+	uint64_t first = i;
+
+	while (i < n && (words[i * width] | words[i * width + width - 1]) == 0)
+		i++;
+	return i - first;
+}
+
 /* [from, to) lies within what one L2 table at `table` says. */
 static void map_table(struct walk *w, uint64_t table, uint64_t from, uint64_t to)
 {
@@ -274,17 +292,22 @@ static void map_table(struct walk *w, uint64_t table, uint64_t from, uint64_t to
 
 		if (n > BATCH)
 			n = BATCH;
-		if (!read_words(q, table + (first & mask) * width * 8, words, n * width)) {
+		if (!read_table(q, table + (first & mask) * width * 8, words, n * width)) {
 			add_damage(w, from, to, "an L2 table that is cut off");
 			return;
 		}
-		for (uint64_t i = 0; i < n && from < to; i++) {
-			uint64_t end = (first + i + 1) << q->header->cluster_bits;
+		for (uint64_t i = 0; i < n && from < to;) {
+			uint64_t empty = count_empty(q, words, i, n), many = empty ?: 1;
+			uint64_t end = (first + i + many) << q->header->cluster_bits;
 
 			if (end > to)
 				end = to;
-			add_cluster(w, from, end, words[i * width],
-				    q->extended ? words[i * width + 1] : 0);
+			if (empty)
+				add(w, (struct qcow2_run){ from, end - from, QCOW2_UNALLOCATED });
+			else
+				add_cluster(w, from, end, be64toh(words[i * width]),
+					    q->extended ? be64toh(words[i * width + 1]) : 0);
+			i += many;
 			from = end;
 		}
 	}

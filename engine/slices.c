@@ -265,7 +265,7 @@ static struct entry *make(const struct flat *flat, uint64_t number)
 
 /* As many entries of tables as one read brings in, of the smallest clusters;
  * small enough for the first byte to come soon, large enough to be few. */
-#define SLICE_CLUSTER_BITS 8
+#define SLICE_CLUSTER_BITS 10
 #define SLICE_BITS_MIN 20
 #define SLICE_BITS_MAX 26
 
