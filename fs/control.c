@@ -2,31 +2,15 @@
 #include "fs/control.h"
 
 #include "common/cleanup.h"
+#include "common/utf8.h"
 #include "fs/core.h"
 
 #include <errno.h>
 
-/* The length of the character at `s`, 0 if it is not well-formed UTF-8 or is a
- * control character (C0, DEL, C1). Tabs are let through. */
-static size_t character(const unsigned char *s, size_t left)
+/* C0 and C1 but for tabs, and DEL. */
+static bool is_control(uint32_t c)
 {
-	static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 :
-		   s[0] < 0xf5 ? 4 : 0;
-	uint32_t c = n > 1 ? s[0] & (0x7f >> n) : s[0];
-
-	if (n == 0 || n > left)
-		return 0;
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	if (c < smallest[n] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff)
-		return 0;
-	if ((c < 0x20 && c != '\t') || (c >= 0x7f && c < 0xa0))
-		return 0;
-	return n;
+	return (c < 0x20 && c != '\t') || (c >= 0x7f && c < 0xa0);
 }
 
 int control_line(const char *buf, size_t size, char **ret, struct err *err)
@@ -39,9 +23,10 @@ int control_line(const char *buf, size_t size, char **ret, struct err *err)
 	if (memchr(buf, '\n', size))
 		return err_set(err, EINVAL, "several lines were written where one is one command");
 	for (size_t i = 0; i < size;) {
-		size_t n = character((const unsigned char *)buf + i, size - i);
+		uint32_t c = 0;
+		size_t n = utf8_next(buf + i, size - i, &c);
 
-		if (n == 0)
+		if (n == 0 || is_control(c))
 			return err_set(err, EINVAL,
 				       "a line of UTF-8 text without control characters can be "
 				       "written here");
