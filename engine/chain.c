@@ -269,7 +269,8 @@ static int first_extent(struct image *image, uint64_t offset, uint64_t length, s
 	}
 	piece = slice_piece(slice, offset);
 	if (piece->kind == PIECE_DAMAGED) /* it says what is wrong */
-		return chain_layer_read(image->layers.at[piece->layer], piece, offset, 0, &(struct gather){ 0 }, err);
+		return chain_layer_read(image->layers.at[piece->layer], piece, offset, 0,
+					&(struct gather){ 0 }, err);
 	*ret = extent_of(piece, offset, min(piece->start + piece->length, offset + length));
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include "engine/checksums.h"
 
 #include "engine/disk-files.h"
+#include "engine/disk-shape.h"
 
 #include <errno.h>
 #include <nettle/sha2.h>
@@ -82,13 +83,6 @@ static void note_progress(struct engine *e, const struct checksum_wish *w, uint6
 	e->sums.total = total;
 }
 
-static bool is_stopping(struct engine *e)
-{
-	LOCK_SCOPE(&e->lock);
-
-	return e->stopping;
-}
-
 /* -ECANCELED if nobody wants it any more. */
 static int go_on(struct engine *e, const struct checksum_wish *w, uint64_t at, uint64_t total)
 {
@@ -130,16 +124,15 @@ static int disk_number(struct engine *e, const struct checksum_wish *w, unsigned
 {
 	struct vm *vm = engine_vm(e, w->vm);
 	const struct snapshot *s;
+	const struct snapshot_disk *disk;
 	int r = need_snapshot(vm, w->snapshot, &s, err);
 
 	if (r >= 0) {
-		r = err_set(err, ENOENT, "the snapshot has no disk %s", w->target);
-		for (unsigned i = 0; i < s->n_disks && r < 0; i++) {
-			if (!streq(s->disks[i].target, w->target))
-				continue;
-			*ret = i;
-			r = 0;
-		}
+		disk = snapshot_disk_of(s, w->target);
+		if (disk)
+			*ret = disk - s->disks;
+		else
+			r = err_set(err, ENOENT, "the snapshot has no disk %s", w->target);
 	}
 	vm_unref(vm);
 	return r;
@@ -173,9 +166,7 @@ static void give_up(struct engine *e, const struct checksum_wish *w, struct err 
 {
 	registry_checksum_give_up(e->registry, w->snapshot, NULL);
 	err_wrap(err, "no checksums could be made");
-	engine_set_last_error(e, w->vm, err->msg);
-	if (e->observer->happened)
-		e->observer->happened(e->observer->opaque, w->vm, -err->code, err->msg);
+	engine_tell(e, w->vm, -err->code, err->msg);
 }
 
 /* False if there is nothing left to do. */

@@ -43,18 +43,6 @@ static void place_clear(struct place *p)
 	domain_xml_free(p->domain);
 }
 
-static bool is_file(const char *path, const struct layer_file *file)
-{
-	struct layer_file found;
-	bool same;
-
-	if (!path || layer_file_stat(path, "", &found, NULL) < 0)
-		return false;
-	same = layer_file_same(&found, file);
-	layer_file_clear(&found);
-	return same;
-}
-
 static int find_place(struct op *op, struct place *ret, struct err *err)
 {
 	const struct plan_disk *d = &op->plan->disks[0];
@@ -70,16 +58,16 @@ static int find_place(struct op *op, struct place *ret, struct err *err)
 	disk = domain_xml_disk(ret->domain, d->target);
 	if (!disk)
 		return err_set(err, ENOENT, "the VM has no disk %s any more", d->target);
-	ret->active = is_file(disk->path, &d->overlay);
+	ret->active = layer_file_is_at(&d->overlay, disk->path);
 	if (ret->active)
 		ret->top = disk->path;
-	ret->base_active = is_file(disk->path, &d->below);
+	ret->base_active = layer_file_is_at(&d->below, disk->path);
 	if (ret->base_active)
 		ret->base = disk->path;
 	for (size_t i = 0; i < disk->n_backing; i++) {
-		if (is_file(disk->backing[i].path, &d->overlay))
+		if (layer_file_is_at(&d->overlay, disk->backing[i].path))
 			ret->top = disk->backing[i].path;
-		if (is_file(disk->backing[i].path, &d->below))
+		if (layer_file_is_at(&d->below, disk->backing[i].path))
 			ret->base = disk->backing[i].path;
 	}
 	return 0;

@@ -194,6 +194,15 @@ void queue_stop(struct engine *e);
 void slot_begin_exclusive(struct engine *e, struct slot *s);
 void slot_end_exclusive(struct engine *e, struct slot *s);
 
+/* ---- engine.c ---- */
+
+/* Something that nobody waits for: kept as the VM's last error, and told upward.
+ * Without the lock. */
+void engine_tell(struct engine *e, uint32_t vm_id, int r, const char *what);
+
+/* Whether all that takes long is to end. Without the lock. */
+bool is_stopping(struct engine *e);
+
 /* ---- recover.c ---- */
 
 enum recover {

@@ -130,11 +130,8 @@ static void pass_on_warning(struct engine *e, const struct disk_id *id, const st
 {
 	cleanup_free char *warning = image_warning(f->image);
 
-	if (!warning)
-		return;
-	engine_set_last_error(e, id->vm, warning);
-	if (e->observer->happened)
-		e->observer->happened(e->observer->opaque, id->vm, -EUCLEAN, warning);
+	if (warning)
+		engine_tell(e, id->vm, -EUCLEAN, warning);
 }
 
 int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_file **ret,
@@ -146,8 +143,7 @@ int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_fil
 
 	if (r < 0)
 		return r;
-	f = xnew(struct disk_file);
-	r = open_now(e, id, f, err);
+	r = disk_file_open_unheld(e, id, &f, err);
 	pthread_mutex_lock(&e->lock);
 	if (r < 0)
 		let_go(s, hold_of(s, id->snapshot, NULL));
@@ -156,7 +152,6 @@ int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_fil
 	pthread_mutex_unlock(&e->lock);
 	if (r < 0) {
 		engine_set_last_error(e, id->vm, err ? err->msg : "a disk cannot be opened");
-		disk_file_free(f);
 		return r;
 	}
 	pass_on_warning(e, id, f);
@@ -304,11 +299,11 @@ int engine_disk_stat(struct engine *e, const struct disk_id *id, struct disk_sta
 		return r;
 	/* Not held: a stat must not make a delete fail. If the snapshot goes
 	 * meanwhile the figures are thrown away with it. */
-	f = xnew(struct disk_file);
-	r = open_now(e, id, f, err);
-	if (r >= 0)
+	r = disk_file_open_unheld(e, id, &f, err);
+	if (r >= 0) {
 		r = learn(e, &d, id, f, err);
-	disk_file_free(f);
+		disk_file_free(f);
+	}
 	if (r >= 0 && known_stat(e, &d, id, ret) < 0)
 		r = err_set(err, ENOENT, "there is no such snapshot any more");
 	return r < 0 ? r : 0;

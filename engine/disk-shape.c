@@ -13,7 +13,7 @@ void disk_description_clear(struct disk_description *d)
 	free(d->backing);
 }
 
-static const struct snapshot_disk *disk_of(const struct snapshot *s, const char *target)
+const struct snapshot_disk *snapshot_disk_of(const struct snapshot *s, const char *target)
 {
 	for (size_t i = 0; s && i < s->n_disks; i++)
 		if (streq(s->disks[i].target, target))
@@ -28,7 +28,7 @@ static void describe(const struct vm *vm, const struct snapshot *s, const struct
 	const struct snapshot *parent = vm_snapshot(vm, s->parent);
 
 	if (id->shape == SHAPE_LAYER || id->shape == SHAPE_MAP)
-		below = disk_of(parent, disk->target);
+		below = snapshot_disk_of(parent, disk->target);
 	ret->target = xstrdup(disk->target);
 	ret->path = xstrdup(disk->path);
 	ret->format = xstrdup(disk->format);

@@ -16,6 +16,9 @@ struct disk_description {
 	struct layout layout; /* as far as the registry is to be asked for it */
 };
 
+/* NULL if `s` is, or has no such disk. */
+const struct snapshot_disk *snapshot_disk_of(const struct snapshot *s, const char *target);
+
 /* -ENOENT if it is not there any more. The caller clears *ret, also on failure. */
 int disk_describe(struct engine *e, const struct disk_id *id, struct disk_description *ret,
 		  struct err *err);

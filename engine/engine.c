@@ -58,6 +58,20 @@ static void on_connection(void *opaque, bool up)
 	pthread_cond_broadcast(&e->changed);
 }
 
+void engine_tell(struct engine *e, uint32_t vm_id, int r, const char *what)
+{
+	engine_set_last_error(e, vm_id, what);
+	if (e->observer->happened)
+		e->observer->happened(e->observer->opaque, vm_id, r, what);
+}
+
+bool is_stopping(struct engine *e)
+{
+	LOCK_SCOPE(&e->lock);
+
+	return e->stopping;
+}
+
 /* ---- open and close ---- */
 
 static void set_up(struct engine *e, const struct engine_options *opts,

@@ -46,16 +46,27 @@ static void identify(const struct stat *st, uint64_t *ret_dev, uint64_t *ret_ino
 
 int layer_file_stat(const char *path, const char *format, struct layer_file *ret, struct err *err)
 {
-	cleanup_free char *inside = own_mount_inside(path);
 	struct stat st;
 
-	if (inside)
+	if (own_mount_has(path))
 		return err_set(err, EOPNOTSUPP, "%s lies in this mount, and is not written", path);
 	if (stat(path, &st) < 0)
 		return err_sys(err, errno, "cannot look at %s", path);
 	*ret = (struct layer_file){ .path = xstrdup(path), .format = xstrdup(format) };
 	identify(&st, &ret->dev, &ret->ino);
 	return 0;
+}
+
+bool layer_file_is_at(const struct layer_file *f, const char *path)
+{
+	struct layer_file found;
+	bool same;
+
+	if (!path || layer_file_stat(path, "", &found, NULL) < 0)
+		return false;
+	same = layer_file_same(&found, f);
+	layer_file_clear(&found);
+	return same;
 }
 
 int file_create_private(const char *path, const char *like, struct err *err)

@@ -30,6 +30,9 @@ static inline bool layer_file_same(const struct layer_file *a, const struct laye
 	return a->dev == b->dev && a->ino == b->ino;
 }
 
+/* Whether that is what lies at `path` (NULL: nothing does). */
+bool layer_file_is_at(const struct layer_file *f, const char *path);
+
 /* Makes an empty file that nobody else can read, with the owner of `like`
  * (the disk it will lie on). -EEXIST if the name is taken. */
 int file_create_private(const char *path, const char *like, struct err *err);

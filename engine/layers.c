@@ -67,7 +67,7 @@ static bool already(const struct layer *layer, struct reason why)
 
 static int find_backing(struct layers *l, size_t i, struct err *err)
 {
-	cleanup_free char *path = NULL, *format = NULL, *inside = NULL;
+	cleanup_free char *path = NULL, *format = NULL;
 	size_t below;
 	int r;
 
@@ -77,8 +77,7 @@ static int find_backing(struct layers *l, size_t i, struct err *err)
 	l->all.at[i].known = true;
 	if (!path)
 		return 0;
-	inside = own_mount_inside(path);
-	if (inside)
+	if (own_mount_has(path))
 		return 0; /* an image of a snapshot: foundation.h */
 	r = take_layer(l, path, format ?: "raw", &below, err);
 	if (r == -ENOENT)
@@ -96,9 +95,8 @@ static int find_backing(struct layers *l, size_t i, struct err *err)
 static int walk(struct layers *l, const char *path, const char *format, struct reason why,
 		size_t *ret_top, struct err *err)
 {
-	cleanup_free char *inside = own_mount_inside(path);
 	size_t i;
-	int r = inside ? -ENOENT : take_layer(l, path, format, &i, err);
+	int r = own_mount_has(path) ? -ENOENT : take_layer(l, path, format, &i, err);
 
 	if (ret_top)
 		*ret_top = r < 0 ? NO_LAYER : i;

@@ -60,13 +60,8 @@ static int step_data(struct op *op, struct err *err)
 
 static int undo_data(struct op *op, struct err *err)
 {
-	bool stopping;
-
-	pthread_mutex_lock(&op->e->lock);
-	stopping = op->e->stopping;
-	pthread_mutex_unlock(&op->e->lock);
 	/* The job goes on in QEMU, and the next process takes it up. */
-	if (stopping)
+	if (is_stopping(op->e))
 		return err_set(err, ESHUTDOWN, "shutting down");
 	return commit_live_abort(op, err);
 }
@@ -201,23 +196,11 @@ enum commit_state {
 	COMMIT_GONE,     /* nobody needs C any more, or its file is gone */
 };
 
-static bool is_there(const struct layer_file *file)
-{
-	struct layer_file found;
-	bool same;
-
-	if (layer_file_stat(file->path, "", &found, NULL) < 0)
-		return false;
-	same = layer_file_same(&found, file);
-	layer_file_clear(&found);
-	return same;
-}
-
 static enum commit_state state_of(const struct layers *l, const struct plan_disk *d)
 {
 	size_t c = layers_find(l, &d->overlay), f = layers_find(l, &d->below);
 
-	if (!is_there(&d->overlay) || (c == NO_LAYER && f == NO_LAYER))
+	if (!layer_file_is_at(&d->overlay, d->overlay.path) || (c == NO_LAYER && f == NO_LAYER))
 		return COMMIT_GONE;
 	if (c != NO_LAYER && l->all.at[c].top)
 		return COMMIT_WRITTEN;

@@ -93,6 +93,13 @@ char *own_mount_inside(const char *path)
 	return NULL;
 }
 
+bool own_mount_has(const char *path)
+{
+	cleanup_free char *inside = own_mount_inside(path);
+
+	return inside;
+}
+
 int own_mount_resolve(const char *path, char **ret_path, char **ret_format, struct err *err)
 {
 	cleanup_free char *inside = own_mount_inside(path);

@@ -11,6 +11,8 @@
 
 #include "common/err.h"
 
+#include <stdbool.h>
+
 /* Finds the layer that the file at `inside`, relative to the mount point, is an image
  * of. The caller frees both. */
 typedef int own_mount_fn(void *opaque, const char *inside, char **ret_path, char **ret_format,
@@ -23,6 +25,8 @@ void own_mount_set(const char *mountpoint, own_mount_fn *resolve, void *opaque);
 /* The rest of `path` behind the mount point, NULL if it does not lead there. The caller
  * frees it. */
 char *own_mount_inside(const char *path);
+
+bool own_mount_has(const char *path);
 
 /* 1 if `path` leads there, with what it stands for; 0 if it does not. */
 int own_mount_resolve(const char *path, char **ret_path, char **ret_format, struct err *err);

@@ -273,9 +273,7 @@ static void work_collection(struct engine *e, struct slot *s)
 	}
 	if (r < 0 && !put_off) {
 		pthread_mutex_unlock(&e->lock);
-		engine_set_last_error(e, s->id, err.msg);
-		if (e->observer->happened)
-			e->observer->happened(e->observer->opaque, s->id, r, err.msg);
+		engine_tell(e, s->id, r, err.msg);
 		pthread_mutex_lock(&e->lock);
 	}
 	kick(e, s);

@@ -47,11 +47,8 @@ static void look_as_guest(struct engine *e, struct slot *s, enum look how)
 		r = recover(e, s, RECOVER_TREE, &err);
 	if (r >= 0)
 		r = look(e, s, how, &err);
-	if (r < 0 && r != -EHOSTDOWN) {
-		engine_set_last_error(e, s->id, err.msg);
-		if (e->observer->happened)
-			e->observer->happened(e->observer->opaque, s->id, r, err.msg);
-	}
+	if (r < 0 && r != -EHOSTDOWN)
+		engine_tell(e, s->id, r, err.msg);
 
 	pthread_mutex_lock(&e->lock);
 	s->looking = false;
