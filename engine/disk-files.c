@@ -138,7 +138,7 @@ int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_fil
 		     struct err *err)
 {
 	struct disk_file *f;
-	struct slot *s;
+	struct slot *s = NULL;
 	int r = hold(e, id, &s, err);
 
 	if (r < 0)
