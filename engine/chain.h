@@ -42,7 +42,8 @@ char *image_warning(const struct image *image);
 /* Which of the image's layers the file at `path` is, 0 being the top. */
 bool image_find_layer(const struct image *image, const char *path, size_t *ret);
 
-/* Opens one more layer and puts it in front of number `index`, which is not 0. Before
+/* Opens one more layer and puts it in front of number `index`, which is not 0, or at
+ * the end. Before
  * anything is read of the image. Errors as those of image_open. */
 int image_insert_layer(struct image *image, size_t index, const char *path, const char *format,
 		       struct err *err);

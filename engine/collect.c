@@ -4,7 +4,7 @@
  * that a revert left. By the number of layers on top of one:
  *
  *   none      nobody needs it: the file is deleted;
- *   one       the two are merged (merge.c), and one file is deleted;
+ *   one       the two are merged the cheaper way, down (merge.c) or up (pull.c);
  *   more      others share it: it stays, until all but one of them are gone.
  *
  * Never touched is a layer that another VM reaches, or on which lies an image
@@ -19,6 +19,7 @@
 #include "engine/backing.h"
 #include "engine/chain-layer.h"
 #include "engine/layers.h"
+#include "engine/merge-cost.h"
 #include "engine/merge.h"
 #include "engine/op.h"
 #include "engine/qcow2.h"
@@ -28,19 +29,24 @@
 
 enum verdict { KEEP, REMOVE, MERGE };
 
+struct judgement {
+	enum verdict verdict;
+	bool commit, pull; /* MERGE: which of the two ways are possible */
+};
+
 /* One round: all tombstones, and who needs them. */
 struct round {
 	struct tombstone *graves;
 	size_t n;
 	struct layers layers;
-	enum verdict *verdicts;
+	struct judgement *judgements;
 };
 
 static void round_clear(struct round *round)
 {
 	tombstones_free(round->graves, round->n);
 	layers_clear(&round->layers);
-	free(round->verdicts);
+	free(round->judgements);
 }
 
 /* ---- judging ---- */
@@ -122,27 +128,59 @@ static bool has_strangers(const struct layers *l, size_t c)
 	return false;
 }
 
-static int judge_merge(const struct layers *l, const struct layer *f, enum verdict *ret,
-		       struct err *err)
+/* Whether C can be committed into F. */
+static int can_commit(const struct layers *l, const struct layer *c, const struct layer *f,
+		      bool *ret, struct err *err)
 {
-	const struct layer *c = &l->all.at[f->overlay];
 	bool internal = false, fit = false, compressed = false;
 	int r;
 
-	if (!c->reached || c->foreign || has_strangers(l, f->overlay) ||
-	    !streq(c->file.format, "qcow2"))
+	*ret = false;
+	if (has_strangers(l, f->overlay))
 		return 0;
 	r = holds_internal(&c->file, &internal, err);
 	if (r >= 0)
 		r = fits(c, f, &fit, err);
 	if (r >= 0)
 		r = moves_compressed(c, f, &compressed, err);
-	if (r >= 0 && fit && !internal && !compressed)
-		*ret = MERGE;
+	*ret = fit && !internal && !compressed;
 	return r;
 }
 
-static int judge(const struct round *round, const struct tombstone *t, enum verdict *ret,
+/* Whether F can be pulled into C. Not in a running VM: see pull.c. And not a base: that is
+ * the file by which its admin knows the disk. */
+static int can_pull(const struct layer *c, const struct layer *f, bool *ret, struct err *err)
+{
+	bool internal = false, fit = false;
+	int r;
+
+	*ret = false;
+	if (c->live || f->live || f->backing == NO_LAYER)
+		return 0;
+	r = holds_internal(&f->file, &internal, err);
+	if (r >= 0)
+		r = fits(f, c, &fit, err);
+	*ret = fit && !internal;
+	return r;
+}
+
+static int judge_merge(const struct layers *l, const struct layer *f, struct judgement *ret,
+		       struct err *err)
+{
+	const struct layer *c = &l->all.at[f->overlay];
+	int r;
+
+	if (!c->reached || c->foreign || !streq(c->file.format, "qcow2"))
+		return 0;
+	r = can_commit(l, c, f, &ret->commit, err);
+	if (r >= 0)
+		r = can_pull(c, f, &ret->pull, err);
+	if (r >= 0 && (ret->commit || ret->pull))
+		ret->verdict = MERGE;
+	return r;
+}
+
+static int judge(const struct round *round, const struct tombstone *t, struct judgement *ret,
 		 struct err *err)
 {
 	const struct layers *l = &round->layers;
@@ -151,7 +189,7 @@ static int judge(const struct round *round, const struct tombstone *t, enum verd
 	bool internal;
 	int r;
 
-	*ret = KEEP;
+	*ret = (struct judgement){ KEEP };
 	if (f && (f->foreign || f->top || f->frozen))
 		return 0;
 	if (f && f->n_overlays == 1)
@@ -161,7 +199,7 @@ static int judge(const struct round *round, const struct tombstone *t, enum verd
 	/* Nobody reaches it; file_remove makes sure that it is what it was. */
 	r = holds_internal(&t->file, &internal, err);
 	if (r >= 0 && !internal)
-		*ret = REMOVE;
+		ret->verdict = REMOVE;
 	return r;
 }
 
@@ -172,7 +210,7 @@ static bool is_merged_first(const struct round *round, size_t i)
 	if (below != NO_LAYER)
 		below = round->layers.all.at[below].backing;
 	for (size_t n = 0; below != NO_LAYER && n < round->n; n++)
-		if (round->verdicts[n] == MERGE &&
+		if (round->judgements[n].verdict == MERGE &&
 		    layer_file_same(&round->graves[n].file, &round->layers.all.at[below].file))
 			return false;
 	return true;
@@ -182,10 +220,10 @@ static bool is_merged_first(const struct round *round, size_t i)
 static size_t choose(const struct round *round)
 {
 	for (size_t i = 0; i < round->n; i++)
-		if (round->verdicts[i] == REMOVE)
+		if (round->judgements[i].verdict == REMOVE)
 			return i;
 	for (size_t i = 0; i < round->n; i++)
-		if (round->verdicts[i] == MERGE && is_merged_first(round, i))
+		if (round->judgements[i].verdict == MERGE && is_merged_first(round, i))
 			return i;
 	return round->n;
 }
@@ -202,15 +240,6 @@ static int remove_layer(struct engine *e, const struct tombstone *t, struct err 
 	return r < 0 ? r : registry_tombstone_drop(e->registry, t->id, err);
 }
 
-static void announce(struct engine *e, struct slot *s, const struct tombstone *t)
-{
-	LOCK_SCOPE(&e->lock);
-
-	s->job.running = true;
-	s->job.done = s->job.total = 0;
-	snprintf(s->job.what, sizeof(s->job.what), "merging a layer of %s", t->target);
-}
-
 static bool is_left_open(struct engine *e, struct slot *s)
 {
 	struct journal_op *ops = NULL;
@@ -221,20 +250,49 @@ static bool is_left_open(struct engine *e, struct slot *s)
 	return n > 0;
 }
 
-static int merge_layer(struct engine *e, struct slot *s, const struct round *round,
-		       const struct tombstone *t, struct err *err)
+/* Broken off on purpose: there is nothing to be finished in a hurry. */
+static bool is_order(int r)
 {
-	const struct layer *f = &round->layers.all.at[layers_find(&round->layers, &t->file)];
-	struct plan *plan = plan_new();
-	struct plan_disk *d = plan_add_disk(plan, t->target);
-	int r;
+	return r == -EINTR || r == -ESHUTDOWN || r == -ECANCELED;
+}
 
+/* Chooses the cheaper way that is possible, and sees that there is room for it. */
+static int choose_way(const struct judgement *j, const struct layer *c, const struct layer *f,
+		      bool *ret_commit, uint64_t *ret_moves, struct err *err)
+{
+	struct merge_cost cost;
+	int r = merge_cost(&c->file, &f->file, &cost, err);
+
+	if (r < 0)
+		return r;
+	*ret_commit = j->commit && !(j->pull && cost.pull.moves < cost.commit.moves);
+	*ret_moves = *ret_commit ? cost.commit.moves : cost.pull.moves;
+	return *ret_commit ? merge_check_room(&f->file, cost.commit.grows, err)
+			   : merge_check_room(&c->file, cost.pull.grows, err);
+}
+
+static int merge_layer(struct engine *e, struct slot *s, const struct round *round, size_t number,
+		       struct err *err)
+{
+	const struct tombstone *t = &round->graves[number];
+	const struct layer *f = &round->layers.all.at[layers_find(&round->layers, &t->file)];
+	const struct layer *c = &round->layers.all.at[f->overlay];
+	struct plan *plan;
+	struct plan_disk *d;
+	uint64_t moves;
+	bool commit;
+	int r = choose_way(&round->judgements[number], c, f, &commit, &moves, err);
+
+	if (r < 0)
+		return r;
+	plan = plan_new();
+	plan->moves = moves;
+	d = plan_add_disk(plan, t->target);
 	layer_file_copy(&d->below, &f->file);
-	layer_file_copy(&d->overlay, &round->layers.all.at[f->overlay].file);
-	announce(e, s, t);
-	r = op_run(e, s, &merge_op, plan, err);
+	layer_file_copy(&d->overlay, &c->file);
+	r = op_run(e, s, commit ? &merge_op : &pull_op, plan, err);
 	/* QEMU may have ended in the middle of it: then it can be finished now. */
-	if (r < 0 && r != -EINTR && r != -ESHUTDOWN && is_left_open(e, s))
+	if (r < 0 && !is_order(r) && is_left_open(e, s))
 		r = recover(e, s, RECOVER_ALL, err);
 	slot_begin_exclusive(e, s);
 	look(e, s, LOOK_ALL, NULL);
@@ -268,7 +326,7 @@ static int round_open(struct engine *e, struct slot *s, struct round *ret, struc
 	pthread_mutex_lock(&e->lock);
 	s->job.tombstones = ret->n;
 	pthread_mutex_unlock(&e->lock);
-	ret->verdicts = xcalloc(ret->n, sizeof(*ret->verdicts));
+	ret->judgements = xcalloc(ret->n, sizeof(*ret->judgements));
 	if (ret->n == 0)
 		return 0;
 	vm_refresh_now(e, s);
@@ -307,18 +365,18 @@ int collect(struct engine *e, struct slot *s, struct err *err)
 			r = round_open(e, s, &round, err);
 		for (size_t i = 0; i < round.n && r >= 0; i++)
 			if (!was_tried(tried.at, tried.n, round.graves[i].id))
-				r = judge(&round, &round.graves[i], &round.verdicts[i], err);
+				r = judge(&round, &round.graves[i], &round.judgements[i], err);
 		if (r < 0)
 			break;
 		next = choose(&round);
 		/* The memory of a saved VM names the layers: none may go until it runs. */
 		if (next == round.n || is_saved(e, s))
 			break;
-		if (round.verdicts[next] == REMOVE)
+		if (round.judgements[next].verdict == REMOVE)
 			r = remove_layer(e, &round.graves[next], err);
 		else
-			r = merge_layer(e, s, &round, &round.graves[next], err);
-		if (r < 0 && r != -EINTR && r != -ESHUTDOWN && r != -EHOSTDOWN) {
+			r = merge_layer(e, s, &round, next, err);
+		if (r < 0 && !is_order(r) && r != -EHOSTDOWN) {
 			vec_push(&tried, round.graves[next].id);
 			if (!first.code)
 				first = *err;

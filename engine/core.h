@@ -86,7 +86,11 @@ struct slot {
 	vec_of(struct waiter) waiters;
 	vec_of(struct job_signal) signals;
 	struct job_status job;
-	char *job_error; /* of the last collection, NULL if it went well */
+	struct timespec job_began; /* CLOCK_MONOTONIC */
+	uint32_t cancel;           /* the job that is to be broken off, 0 if none */
+	time_t retry_at;           /* CLOCK_REALTIME: collect again then; 0: never */
+	int job_code;    /* of the last collection, a positive errno; 0 if it went well */
+	char *job_error; /* ... and its sentence, NULL if it went well */
 	char *last_error;
 	struct timespec looked; /* CLOCK_MONOTONIC, when the last look ended */
 	struct refresh refresh; /* of what is known of it */

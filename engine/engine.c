@@ -217,6 +217,14 @@ void engine_set_last_error(struct engine *e, uint32_t vm_id, const char *msg)
 	s->last_error = xstrdup(msg);
 }
 
+static double seconds_since(const struct timespec *then)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - then->tv_sec) + (now.tv_nsec - then->tv_nsec) / 1e9;
+}
+
 void engine_job_status(struct engine *e, uint32_t vm_id, struct job_status *ret)
 {
 	struct slot *s;
@@ -224,6 +232,24 @@ void engine_job_status(struct engine *e, uint32_t vm_id, struct job_status *ret)
 
 	s = slot_by_id(e, vm_id);
 	*ret = s ? s->job : (struct job_status){ 0 };
+	if (ret->running)
+		ret->seconds = seconds_since(&s->job_began);
+}
+
+int engine_job_cancel(struct engine *e, uint32_t vm_id, uint32_t job_id, struct err *err)
+{
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_id(e, vm_id);
+	if (!s || !s->job.running || s->job.id != job_id)
+		return err_set(err, ENOENT, "the job has ended");
+	if (!streq(s->job.step, "data"))
+		return err_set(err, EBUSY, "the job has moved its data and only tidies up: it can no "
+			       "longer be undone, and ends by itself");
+	s->cancel = job_id;
+	pthread_cond_broadcast(&e->changed);
+	return 0;
 }
 
 int engine_domain_xml(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, char **ret,

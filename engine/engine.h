@@ -170,14 +170,24 @@ void engine_set_last_error(struct engine *e, uint32_t vm_id, const char *msg);
 
 /* The background work of a VM. */
 struct job_status {
-	bool running;       /* a merge is going on, or queued */
-	char what[160];     /* "merging vda of 'before-upgrade'" */
+	bool running;       /* a merge is going on: */
+	uint32_t id;        /* never used again */
+	const char *kind;   /* "merge" or "pull"; static */
+	const char *step;   /* of those that docs/DESIGN.md tells of; static */
+	char target[64];    /* the disk */
 	uint64_t done;      /* bytes; 0 of 0 where QEMU does not say */
 	uint64_t total;
+	double seconds;     /* for how long it has been going on */
+
 	size_t tombstones; /* layers of deleted snapshots that others still need */
 	bool failed;       /* the last one failed: see last_error */
 };
 void engine_job_status(struct engine *e, uint32_t vm_id, struct job_status *ret);
+
+/* Breaks a merge off; what it moves is moved again at the next occasion. Returns when
+ * that is ordered: engine_wait tells when it has ended. -ENOENT if it does not run,
+ * -EBUSY if it has gone too far. */
+int engine_job_cancel(struct engine *e, uint32_t vm_id, uint32_t job_id, struct err *err);
 
 /* The domain XML of the moment of a snapshot. The caller frees it. */
 int engine_domain_xml(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, char **ret,
@@ -221,8 +231,9 @@ void engine_set_quiesce(struct engine *e, uint32_t vm_id, enum quiesce quiesce,
 void engine_set_owner(struct engine *e, uint32_t vm_id, uid_t uid, gid_t gid, mode_t mode,
 		      engine_done *done, void *opaque);
 
-/* Calls done when the VM's queue and its jobs have come to an end: 0, or -EIO
- * with the reason if a job failed, -EHOSTDOWN if one waits for libvirt. Returns a
+/* Calls done when the VM's queue and its jobs have come to an end: 0; with the reason if
+ * a job failed: -ENOSPC for want of room, -ECANCELED if somebody canceled it, else -EIO;
+ * -EHOSTDOWN if one waits for libvirt. Returns a
  * ticket for engine_wait_cancel, which the caller uses on all that still wait
  * before engine_close. */
 uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *opaque);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Merging: an overlay C is committed into the layer F under it, after which F
+ * A commit: an overlay C is committed into the layer F under it, after which F
  * reads as C did, and C goes. C may be the layer that the VM writes to, the
  * frozen layer of a snapshot, or a tombstone; F is always a tombstone that
  * only C needs, so nobody misses what F was.
@@ -20,30 +20,110 @@
  */
 #include "engine/merge.h"
 
-#include "engine/domain-xml.h"
 #include "engine/layers.h"
 #include "engine/qemu-img.h"
 
 #include <errno.h>
+#include <sys/statvfs.h>
+
+#define MIB (1ULL << 20)
+
+/* What a merge leaves free on a file system, so that no running VM stops for want of room:
+ * a sixteenth, or this. */
+#define SPARE_SHARE 16
+#define SPARE_MOST (64 * MIB)
 
 static const struct plan_disk *disk_of(const struct op *op)
 {
 	return &op->plan->disks[0];
 }
 
+/* ---- orders, progress ---- */
+
+void merge_announce(struct op *op, const char *step)
+{
+	struct slot *s = op->slot;
+	LOCK_SCOPE(&op->e->lock);
+
+	if (!s->job.running || s->job.id != op->id) {
+		clock_gettime(CLOCK_MONOTONIC, &s->job_began);
+		s->job.done = s->job.total = 0;
+	}
+	s->job.running = true;
+	s->job.id = op->id;
+	s->job.kind = op->kind->name;
+	s->job.step = step;
+	snprintf(s->job.target, sizeof(s->job.target), "%s", disk_of(op)->target);
+}
+
+void merge_note_progress(struct op *op, uint64_t done, uint64_t total)
+{
+	LOCK_SCOPE(&op->e->lock);
+
+	op->slot->job.done = done;
+	op->slot->job.total = total;
+}
+
+/* A commit lets F grow, a pull C. */
+static const struct layer_file *grows(const struct op *op)
+{
+	return op->kind == &merge_op ? &disk_of(op)->below : &disk_of(op)->overlay;
+}
+
+int merge_check_room(const struct layer_file *file, uint64_t bytes, struct err *err)
+{
+	struct statvfs st;
+	uint64_t free, spare;
+
+	if (statvfs(file->path, &st) < 0)
+		return err_sys(err, errno, "cannot look at the file system of %s", file->path);
+	free = (uint64_t)st.f_bavail * st.f_frsize;
+	spare = (uint64_t)st.f_blocks * st.f_frsize / SPARE_SHARE;
+	if (spare > SPARE_MOST)
+		spare = SPARE_MOST;
+	if (free >= bytes + spare)
+		return 0;
+	return err_set(err, ENOSPC, "merging into %s needs %llu MiB more than are free on its file "
+		       "system: make room, and it goes on by itself", file->path,
+		       (unsigned long long)((bytes + spare - free + MIB - 1) / MIB));
+}
+
+int merge_check_orders(struct op *op, struct err *err)
+{
+	struct engine *e = op->e;
+	int r = merge_check_room(grows(op), 0, err);
+	LOCK_SCOPE(&e->lock);
+
+	if (r < 0)
+		return r;
+
+	if (e->stopping)
+		return err_set(err, ESHUTDOWN, "shutting down");
+	if (op->slot->cancel == op->id)
+		return err_set(err, ECANCELED, "the job was canceled");
+	if (op->slot->step_aside)
+		return err_set(err, EINTR, "the merge made room for another operation");
+	return 0;
+}
+
 /* ---- data ---- */
 
-/* Whether the VM runs with C or F in its chains. */
-static int is_live(struct op *op, bool *ret, struct err *err)
+static bool is_live(const struct layers *l, const struct layer_file *file)
 {
+	size_t i = layers_find(l, file);
+
+	return i != NO_LAYER && l->all.at[i].live;
+}
+
+int merge_is_live(struct op *op, bool *ret, struct err *err)
+{
+	const struct plan_disk *d = disk_of(op);
 	struct layers layers;
-	size_t i;
 	int r = layers_build(op->e, op->slot, NULL, 0, &layers, err);
 
 	if (r < 0)
 		return r;
-	i = layers_find(&layers, &disk_of(op)->below);
-	*ret = i != NO_LAYER && layers.all.at[i].live;
+	*ret = is_live(&layers, &d->below) || is_live(&layers, &d->overlay);
 	layers_clear(&layers);
 	return 0;
 }
@@ -51,7 +131,7 @@ static int is_live(struct op *op, bool *ret, struct err *err)
 static int step_data(struct op *op, struct err *err)
 {
 	bool live;
-	int r = is_live(op, &live, err);
+	int r = merge_is_live(op, &live, err);
 
 	if (r < 0)
 		return r;
@@ -140,6 +220,16 @@ static int rename_in_snapshots(struct op *op, const struct xml_rename *rename, s
 	return r;
 }
 
+int merge_rename(struct op *op, const struct xml_rename *rename, struct err *err)
+{
+	int r = rename_in_config(op, rename, err);
+
+	if (r >= 0)
+		r = rename_in_snapshots(op, rename, err);
+	/* Who needs which layer is also read from what is published. */
+	return r < 0 ? r : look(op->e, op->slot, LOOK_ALL, err);
+}
+
 static int step_references(struct op *op, struct err *err)
 {
 	const struct plan_disk *d = disk_of(op);
@@ -148,12 +238,7 @@ static int step_references(struct op *op, struct err *err)
 
 	slot_begin_exclusive(op->e, op->slot);
 	r = rebase_overlays(op, err);
-	if (r >= 0)
-		r = rename_in_config(op, &rename, err);
-	if (r >= 0)
-		r = rename_in_snapshots(op, &rename, err);
-	/* Who needs which layer is also read from what is published. */
-	return r < 0 ? r : look(op->e, op->slot, LOOK_ALL, err);
+	return r < 0 ? r : merge_rename(op, &rename, err);
 }
 
 /* ---- record, remove ---- */

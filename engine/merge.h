@@ -1,26 +1,69 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Merging one layer into the one under it; how, see merge.c. */
+/*
+ * Merging two layers, F and the only one that lies on it, C: plan->disks[0].below and
+ * .overlay. Either way F is a tombstone, and one file is left of the two:
+ *
+ *   merge   C is committed into F, and goes (merge.c)
+ *   pull    what C needs of F is copied into C, and F goes (pull.c)
+ */
 #ifndef KWS_ENGINE_MERGE_H
 #define KWS_ENGINE_MERGE_H
 
+#include "engine/domain-xml.h"
 #include "engine/op.h"
 
-/* The VM was told to switch to the lower layer: see commit-live.c. */
+extern const struct op_kind pull_op;
+
+static inline bool is_merge(const char *kind)
+{
+	return streq(kind, merge_op.name) || streq(kind, pull_op.name);
+}
+
+/* ---- the data ---- */
+
+/* The VM was told to switch to the lower layer: see merge-live.c. */
 #define MERGE_PIVOTING 1u
 
-/* Moves what plan->disks[0].overlay holds into .below, by a block job of the
- * running VM; the VM has left the overlay then. Takes up a job that runs
- * already. -EINTR if it was told to step aside: the job is ended then. */
+/* Whether the VM runs with one of the two in its chains. */
+int merge_is_live(struct op *op, bool *ret, struct err *err);
+
+/* Commit by a block job of the running VM; the VM has left C then. Takes up a job
+ * that runs already. Ended by an order: see merge_check_orders. */
 int commit_live(struct op *op, struct err *err);
 
 /* Ends the block job, if there is one, and waits until it has gone. */
 int commit_live_abort(struct op *op, struct err *err);
 
-/* The same by qemu-img, while no VM runs with the two. */
+/* By QEMU's tools, while no VM runs with the two. */
 int commit_offline(struct op *op, struct err *err);
+int pull_offline(struct op *op, struct err *err);
 
 /* Whether F reads, wherever C holds something, as C does; and if it does, that this
  * will outlast a power cut. Reads all that C holds. */
 int commit_verify(struct op *op, bool *ret, struct err *err);
+
+/* Whether C reads as F does wherever F holds something and C by itself nothing; and if
+ * so, that this will outlast a power cut. Reads all that F holds. */
+int pull_verify(struct op *op, bool *ret, struct err *err);
+
+/* ---- what both do ---- */
+
+/* Shows that this is the job that runs, and its step. */
+void merge_announce(struct op *op, const char *step);
+
+/* Shows how far it is; bytes. */
+void merge_note_progress(struct op *op, uint64_t done, uint64_t total);
+
+/* -EINTR if an operation waits for the VM, -ECANCELED if somebody wrote to the job's
+ * `cancel`, -ESHUTDOWN, -ENOSPC if the file system of what grows is nearly full; else 0. */
+int merge_check_orders(struct op *op, struct err *err);
+
+/* -ENOSPC, and how much is missing, if `file` cannot grow by so many bytes with something
+ * left for the VMs. */
+int merge_check_room(const struct layer_file *file, uint64_t bytes, struct err *err);
+
+/* Puts a file in the place of another one in the domain's config and in all snapshots'
+ * metadata, and publishes what has become of them. */
+int merge_rename(struct op *op, const struct xml_rename *rename, struct err *err);
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "engine/op.h"
+#include "engine/merge.h"
 
 #include <errno.h>
 
 int (*op_fault)(const char *kind, const char *step, bool after);
 
 static const struct op_kind *const kinds[] = {
-	&create_op, &delete_op, &rename_op, &revert_op, &merge_op,
+	&create_op, &delete_op, &rename_op, &revert_op, &merge_op, &pull_op,
 };
 
 static int fault(const struct op *op, size_t i, bool after, struct err *err)
@@ -30,6 +30,8 @@ static int run_step(struct op *op, size_t i, struct err *err)
 
 	if (r < 0)
 		return r;
+	if (is_merge(op->kind->name))
+		merge_announce(op, step->name);
 	r = fault(op, i, false, err);
 	if (r < 0)
 		return r;
@@ -58,7 +60,7 @@ static int undo_from(struct op *op, size_t i, struct err *err)
  * merge changes no snapshot: it does not count. */
 static void set_unsettled(struct op *op, bool unsettled)
 {
-	if (op->kind == &merge_op)
+	if (is_merge(op->kind->name))
 		return;
 	LOCK_SCOPE(&op->e->lock);
 

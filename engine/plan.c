@@ -88,6 +88,7 @@ char *plan_to_json(const struct plan *p)
 	put_text(o, "xml", p->xml);
 	put_number(o, "snapshot", p->snapshot);
 	put_number(o, "flags", p->flags);
+	put_number(o, "moves", p->moves);
 	for (size_t i = 0; i < p->n_disks; i++) {
 		struct json_object *d = json_object_new_object();
 
@@ -180,6 +181,7 @@ int plan_from_json(const char *json, struct plan **ret, struct err *err)
 	p->xml = get_text(o, "xml");
 	p->snapshot = get_number(o, "snapshot");
 	p->flags = get_number(o, "flags");
+	p->moves = get_number(o, "moves");
 	get_disks(o, p);
 	get_children(o, p);
 	json_object_put(o);

@@ -15,9 +15,9 @@
 struct plan_disk {
 	char *target;
 	/* create: the layer that is frozen. revert: the one gone back to. delete:
-	 * the snapshot's. merge: the one that is merged into. */
+	 * the snapshot's. merge, pull: the lower one of the two. */
 	struct layer_file below;
-	/* create, revert: the overlay that is made. merge: the layer that goes.
+	/* create, revert: the overlay that is made. merge, pull: the upper one.
 	 * dev and ino are 0 until the file is there. */
 	struct layer_file overlay;
 	/* revert: the active layer that is left. ino 0: it stays. */
@@ -32,6 +32,7 @@ struct plan {
 	char *xml;      /* create: what libvirt is asked; rename: the old metadata */
 	uint32_t snapshot; /* id, 0 if it has none yet */
 	unsigned flags;    /* of the operation: enum revert_flags, hv_create_flags */
+	uint64_t moves;    /* merge, pull: how much data is expected to be moved, bytes */
 	struct plan_disk *disks;
 	size_t n_disks;
 	char **children; /* delete: names of the snapshots that were taken on it */

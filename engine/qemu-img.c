@@ -5,95 +5,62 @@
 #include "common/mem.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
-/* What a program says on stderr, as one line. */
-static void read_complaint(int fd, char *buf, size_t size)
+static int end(struct program *p, const char *command, struct err *err)
 {
-	size_t used = 0;
-	ssize_t n;
-	char rest[512];
+	int r = program_end(p, err);
 
-	while (used < size - 1 && (n = read(fd, buf + used, size - 1 - used)) != 0)
-		if (n > 0)
-			used += n;
-		else if (errno != EINTR)
-			break;
-	while ((n = read(fd, rest, sizeof(rest))) > 0)
-		; /* let it end even if it says more than we keep */
-	while (used > 0 && buf[used - 1] == '\n')
-		used--;
-	buf[used] = '\0';
-	for (char *p = buf; (p = strchr(p, '\n')); )
-		*p = ' ';
-}
-
-static int spawn_qemu_img(const char *const argv[], int null_fd, int stderr_fd, pid_t *ret)
-{
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none;
-	int rc;
-
-	/* The daemon's threads block signals; the program must not inherit that. */
-	sigemptyset(&none);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, null_fd, STDIN_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, null_fd, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, stderr_fd, STDERR_FILENO);
-	rc = posix_spawnp(ret, argv[0], &actions, &attr, (char *const *)argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attr);
-	return -rc;
-}
-
-static int complaint_to_errno(const char *complaint)
-{
-	if (strstr(complaint, strerror(ENOSPC)))
-		return ENOSPC;
-	if (strstr(complaint, "\" lock"))
-		return EBUSY;
-	return EIO;
+	return r < 0 ? err_wrap(err, "qemu-img %s", command) : 0;
 }
 
 static int run(const char *const argv[], struct err *err)
 {
-	cleanup_close int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	char complaint[700];
-	int pipe_fd[2], status, r;
-	pid_t pid;
+	struct program p;
+	int r = program_start(&p, argv, 0, err);
 
-	if (null_fd < 0 || pipe2(pipe_fd, O_CLOEXEC) < 0)
-		return err_sys(err, errno, "cannot start qemu-img");
-	r = spawn_qemu_img(argv, null_fd, pipe_fd[1], &pid);
-	close(pipe_fd[1]);
-	if (r < 0) {
-		close(pipe_fd[0]);
-		return err_sys(err, -r, "cannot start qemu-img (is qemu-utils installed?)");
+	return r < 0 ? r : end(&p, argv[1], err);
+}
+
+/* With -p it says "    (12.34/100%)\r" now and then. */
+static double read_percents(struct program *p)
+{
+	char text[256];
+	ssize_t n = read(p->out, text, sizeof(text) - 1);
+	char *open;
+
+	if (n <= 0)
+		return -1;
+	text[n] = '\0';
+	open = strrchr(text, '(');
+	return open ? strtod(open + 1, NULL) : -1;
+}
+
+/* One that takes long. `total` bytes are what it is going to move. */
+static int run_watched(const char *const argv[], uint64_t total, const struct watch *watch,
+		       struct err *err)
+{
+	struct program p;
+	uint64_t done = 0;
+	int said, r = program_start(&p, argv, PROGRAM_OUT | PROGRAM_BOUND, err);
+
+	if (r < 0)
+		return r;
+	while ((said = program_listen(&p)) != -EPIPE) {
+		double percents = said > 0 ? read_percents(&p) : -1;
+
+		if (percents >= 0)
+			done = total * (percents / 100);
+		r = watch->look(watch->opaque, done, total, err);
+		if (r < 0) {
+			program_kill(&p);
+			return r;
+		}
 	}
-	read_complaint(pipe_fd[0], complaint, sizeof(complaint));
-	close(pipe_fd[0]);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_sys(err, errno, "lost track of qemu-img");
-	if (WIFSIGNALED(status))
-		return err_set(err, EIO, "qemu-img %s was ended by signal %d", argv[1],
-			       WTERMSIG(status));
-	if (WEXITSTATUS(status) != 0)
-		return err_set(err, complaint_to_errno(complaint), "qemu-img %s failed: %s",
-			       argv[1], complaint[0] ? complaint : "it does not say why");
-	return 0;
+	return end(&p, argv[1], err);
 }
 
 int qemu_img_overlay(const char *path, const char *backing, const char *backing_format,
@@ -117,9 +84,20 @@ int qemu_img_try_options(const char *path, const char *options, struct err *err)
 	return r;
 }
 
-int qemu_img_commit(const char *path, const char *format, struct err *err)
+int qemu_img_rebase(const char *path, const char *format, const char *backing,
+		    const char *backing_format, uint64_t total, const struct watch *watch,
+		    struct err *err)
 {
-	const char *argv[] = { "qemu-img", "commit", "-q", "-d", "-f", format, path, NULL };
+	const char *alone[] = { "qemu-img", "rebase", "-p", "-f", format, "-b", "", path, NULL };
+	const char *argv[] = { "qemu-img", "rebase", "-p", "-f", format, "-b", backing,
+			 "-F", backing_format, path, NULL };
+
+	return run_watched(backing ? argv : alone, total, watch, err);
+}
+
+int qemu_img_repair_leaks(const char *path, const char *format, struct err *err)
+{
+	const char *argv[] = { "qemu-img", "check", "-q", "-r", "leaks", "-f", format, path, NULL };
 
 	return run(argv, err);
 }

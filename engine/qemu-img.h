@@ -6,9 +6,7 @@
 #ifndef KWS_ENGINE_QEMU_IMG_H
 #define KWS_ENGINE_QEMU_IMG_H
 
-#include "common/err.h"
-
-#include <stdint.h>
+#include "engine/program.h"
 
 /* Writes an empty qcow2 of `size` bytes on top of `backing` into `path`, which
  * exists (its owner and mode stay). The backing file is not opened, so it
@@ -20,8 +18,16 @@ int qemu_img_overlay(const char *path, const char *backing, const char *backing_
  * where nothing is left. */
 int qemu_img_try_options(const char *path, const char *options, struct err *err);
 
-/* Moves what `path` holds into its backing file, and leaves `path` as it is. */
-int qemu_img_commit(const char *path, const char *format, struct err *err);
+/* Gives `path` another backing file (NULL: none) that lies under its present one, and
+ * copies into it what it would not read the same any more: about `total` bytes. If it is
+ * broken off `path` reads as before, and some clusters may be marked used that are not.
+ * The backing file must not be smaller than `path`: QEMU before 8.2 never ends then. */
+int qemu_img_rebase(const char *path, const char *format, const char *backing,
+		    const char *backing_format, uint64_t total, const struct watch *watch,
+		    struct err *err);
+
+/* Frees clusters that are marked used and are not. */
+int qemu_img_repair_leaks(const char *path, const char *format, struct err *err);
 
 /* Writes another backing file into the header of `path`; no data is looked at:
  * both must read the same through `path`. */

@@ -59,7 +59,7 @@ static void answer_waiters(struct engine *e, struct slot *s)
 		return;
 	memset(&s->waiters, 0, sizeof(s->waiters));
 	if (s->job_error)
-		r = err_set(&err, EIO, "%s", s->job_error);
+		r = err_set(&err, s->job_code, "%s", s->job_error);
 	pthread_mutex_unlock(&e->lock);
 	for (size_t i = 0; i < waiters.n; i++)
 		waiters.at[i].done(waiters.at[i].opaque, r, &err);
@@ -233,11 +233,28 @@ static void work_operation(struct engine *e, struct slot *s)
 	pthread_mutex_lock(&e->lock);
 	s->exclusive = false;
 	s->busy = false;
+	s->job.running = false;
 	pthread_mutex_unlock(&e->lock);
 	t->done(t->opaque, r, &err);
 	task_free(t);
 	pthread_mutex_lock(&e->lock);
 	kick(e, s);
+}
+
+/* What waits for something that nobody tells us about: room, or a lock. */
+#define RETRY_SECONDS 10
+
+/* Keeps how a collection ended. Whether it is news. The lock is held. */
+static bool note_result(struct slot *s, int r, const struct err *err)
+{
+	bool news = r < 0 && !streq(s->job_error, err->msg);
+
+	free(s->job_error);
+	s->job_error = r < 0 ? xstrdup(err->msg) : NULL;
+	s->job_code = r == -ENOSPC || r == -ECANCELED ? -r : EIO;
+	s->job.failed = r < 0;
+	s->retry_at = r == -ENOSPC || r == -EBUSY ? time(NULL) + RETRY_SECONDS : 0;
+	return news;
 }
 
 static void work_collection(struct engine *e, struct slot *s)
@@ -266,12 +283,7 @@ static void work_collection(struct engine *e, struct slot *s)
 	put_off = r == -EINTR || (r < 0 && !e->connected);
 	if (put_off) {
 		s->collect_wanted = true;
-	} else {
-		free(s->job_error);
-		s->job_error = r < 0 ? xstrdup(err.msg) : NULL;
-		s->job.failed = r < 0;
-	}
-	if (r < 0 && !put_off) {
+	} else if (note_result(s, r, &err)) {
 		pthread_mutex_unlock(&e->lock);
 		engine_tell(e, s->id, r, err.msg);
 		pthread_mutex_lock(&e->lock);
@@ -301,6 +313,26 @@ static void *operation_worker(void *engine)
 	return NULL;
 }
 
+/* Asks again for the collections whose time has come; returns when the next one's does.
+ * The lock is held. */
+static time_t wake_retries(struct engine *e)
+{
+	time_t now = time(NULL), next = now + RETRY_SECONDS;
+
+	for (size_t i = 0; i < e->slots.n; i++) {
+		struct slot *s = e->slots.at[i];
+
+		if (s->retry_at && s->retry_at <= now) {
+			s->retry_at = 0;
+			s->collect_wanted = true;
+			kick(e, s);
+		} else if (s->retry_at && s->retry_at < next) {
+			next = s->retry_at;
+		}
+	}
+	return next;
+}
+
 static void *collect_worker(void *engine)
 {
 	struct engine *e = engine;
@@ -310,7 +342,10 @@ static void *collect_worker(void *engine)
 		struct slot *s;
 
 		if (e->collections.slots.n == 0) {
-			pthread_cond_wait(&e->collections.wake, &e->lock);
+			struct timespec until = { .tv_sec = wake_retries(e) };
+
+			if (e->collections.slots.n == 0)
+				pthread_cond_timedwait(&e->collections.wake, &e->lock, &until);
 			continue;
 		}
 		s = ready_take(&e->collections);

@@ -5,7 +5,7 @@
  * before each operation. Looking at what is really there decides, not what the
  * journal hoped for; the rules are each kind's own (op_kind.settle).
  */
-#include "engine/op.h"
+#include "engine/merge.h"
 
 #include <errno.h>
 
@@ -17,7 +17,7 @@ int recover(struct engine *e, struct slot *s, enum recover how, struct err *err)
 
 	r = journal_open_ops(e->registry, s->id, &ops, &n, err);
 	for (size_t i = 0; i < n && r >= 0; i++) {
-		if (how == RECOVER_TREE && streq(ops[i].kind, merge_op.name))
+		if (how == RECOVER_TREE && is_merge(ops[i].kind))
 			continue;
 		settled++;
 		r = op_settle(e, s, &ops[i], how == RECOVER_HURRY, err);

@@ -91,6 +91,19 @@ int store_pin(struct fs *fs, const struct node *n, const char *line, engine_done
 	return 0;
 }
 
+int store_cancel(struct fs *fs, const struct node *n, const char *line, engine_done *done,
+		 void *opaque, struct err *err)
+{
+	int r;
+
+	if (!streq(line, "1"))
+		return err_set(err, EINVAL, "write 1 to break the job off, not '%s'", line);
+	r = engine_job_cancel(fs->e, n->vm->id, n->key.snapshot, err);
+	if (r >= 0)
+		done(opaque, 0, NULL);
+	return r;
+}
+
 int store_checksums(struct fs *fs, const struct node *n, const char *line, engine_done *done,
 		    void *opaque, struct err *err)
 {

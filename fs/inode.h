@@ -40,6 +40,10 @@ enum kind {
 	KIND_PARTITION = 24,
 	KIND_DISK_MAP = 25,
 	KIND_CHECKSUMS = 26,
+	KIND_JOBS = 27,
+	KIND_JOB = 28,
+	KIND_JOB_STATUS = 29,
+	KIND_JOB_CANCEL = 30,
 };
 
 #define KIND_BITS 7
@@ -52,7 +56,7 @@ enum kind {
 struct key {
 	enum kind kind;
 	uint32_t vm;
-	uint32_t snapshot;
+	uint32_t snapshot; /* or the job */
 	uint32_t index; /* disk_index */
 };
 

@@ -6,6 +6,14 @@
 
 #include <errno.h>
 
+static bool job_runs(struct fs *fs, uint32_t vm, uint32_t job)
+{
+	struct job_status status;
+
+	engine_job_status(fs->e, vm, &status);
+	return status.running && status.id == job;
+}
+
 /* False if it is gone, or if no such key was ever given away: NFS clients send
  * back what they like. */
 static bool resolve(struct fs *fs, struct node *n)
@@ -14,6 +22,8 @@ static bool resolve(struct fs *fs, struct node *n)
 	if (!n->row)
 		return false;
 	if (n->row->level >= LEVEL_VM && !(n->vm = engine_vm(fs->e, n->key.vm)))
+		return false;
+	if (n->row->level == LEVEL_JOB && !job_runs(fs, n->key.vm, n->key.snapshot))
 		return false;
 	if (n->row->level >= LEVEL_SNAPSHOT &&
 	    !(n->snapshot = vm_snapshot(n->vm, n->key.snapshot)))
@@ -57,7 +67,7 @@ static struct key key_for(struct key key, const struct row *row)
 	key.kind = row->kind;
 	if (row->level < LEVEL_DISK)
 		key.index = 0;
-	if (row->level < LEVEL_SNAPSHOT)
+	if (row->level < LEVEL_JOB)
 		key.snapshot = 0;
 	if (row->level < LEVEL_VM)
 		key.vm = 0;

@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "fs/core.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
 void print_time(const struct timespec *t, FILE *out)
@@ -28,6 +29,20 @@ int show_state(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 	return 0;
 }
 
+/* Rate and time left as soon as there is something to tell them by. */
+static void print_job(const struct job_status *job, FILE *out)
+{
+	double rate = job->seconds > 0 ? job->done / job->seconds : 0;
+
+	fprintf(out, "kind %s\ndisk %s\nstep %s\n", job->kind, job->target, job->step);
+	if (!job->total)
+		return;
+	fprintf(out, "done %" PRIu64 "\ntotal %" PRIu64 "\n", job->done, job->total);
+	fprintf(out, "rate %.0f\n", rate);
+	if (rate >= 1)
+		fprintf(out, "left %.0f\n", (job->total - job->done) / rate);
+}
+
 /* Keyed lines like those of cgroup's: a later key is a later line. */
 int show_status(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 {
@@ -38,10 +53,25 @@ int show_status(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 	fprintf(out, "snapshots %zu\n", n->vm->n_snapshots);
 	fprintf(out, "tombstones %zu\n", job.tombstones);
 	fprintf(out, "job %s\n", job.running ? "running" : job.failed ? "failed" : "idle");
-	if (job.running && job.what[0])
-		fprintf(out, "what %s\n", job.what);
-	if (job.running && job.total)
-		fprintf(out, "done %" PRIu64 "\ntotal %" PRIu64 "\n", job.done, job.total);
+	if (job.running)
+		print_job(&job, out);
+	return 0;
+}
+
+int show_job(struct fs *fs, const struct node *n, FILE *out, struct err *err)
+{
+	struct job_status job;
+
+	engine_job_status(fs->e, n->vm->id, &job);
+	if (!job.running || job.id != n->key.snapshot)
+		return err_set(err, ESTALE, "the job has ended");
+	print_job(&job, out);
+	return 0;
+}
+
+int show_cancel_help(struct fs *fs, const struct node *n, FILE *out, struct err *err)
+{
+	fputs("# write 1 to break the job off; what it merges stays as it was before\n", out);
 	return 0;
 }
 

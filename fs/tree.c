@@ -148,6 +148,60 @@ static bool has_parent(const struct node *n)
 	return vm_snapshot(n->vm, n->snapshot->parent) != NULL;
 }
 
+/* ---- finding by name, where it is as good to list ---- */
+
+struct search {
+	const char *name;
+	struct key *key;
+	bool found;
+};
+
+static void compare(void *opaque, const char *name, struct key key)
+{
+	struct search *search = opaque;
+
+	if (!streq(name, search->name))
+		return;
+	*search->key = key;
+	search->found = true;
+}
+
+/* ---- jobs ---- */
+
+static void jobs_each(struct fs *fs, const struct node *dir, const struct row *row, each_fn *fn,
+		      void *opaque)
+{
+	struct key key = { .kind = row->kind, .vm = dir->key.vm };
+	struct job_status job;
+	char name[16];
+
+	engine_job_status(fs->e, dir->key.vm, &job);
+	if (!job.running)
+		return;
+	snprintf(name, sizeof(name), "%u", job.id);
+	key.snapshot = job.id;
+	fn(opaque, name, key);
+}
+
+static bool jobs_find(struct fs *fs, const struct node *dir, const struct row *row,
+		      const char *name, struct key *ret)
+{
+	struct search search = { name, ret, false };
+
+	jobs_each(fs, dir, row, compare, &search);
+	return search.found;
+}
+
+static size_t jobs_count(struct fs *fs, const struct node *dir)
+{
+	struct job_status job;
+
+	engine_job_status(fs->e, dir->key.vm, &job);
+	return job.running;
+}
+
+static const struct many each_job = { jobs_each, jobs_find, jobs_count };
+
 /* ---- disks ---- */
 
 /* Which file of the engine's a node is. */
@@ -216,22 +270,6 @@ static void partitions_each(struct fs *fs, const struct node *dir, const struct 
 	}
 }
 
-struct search {
-	const char *name;
-	struct key *key;
-	bool found;
-};
-
-static void compare(void *opaque, const char *name, struct key key)
-{
-	struct search *search = opaque;
-
-	if (!streq(name, search->name))
-		return;
-	*search->key = key;
-	search->found = true;
-}
-
 static bool partitions_find(struct fs *fs, const struct node *dir, const struct row *row,
 			    const char *name, struct key *ret)
 {
@@ -278,6 +316,14 @@ static const struct row rows[] = {
 	  .time = TIME_VM, .show = show_status },
 	{ KIND_LAST_ERROR, KIND_KWS, LEVEL_VM, ROW_TEXT, "last_error", .mode = READ_ONLY,
 	  .time = TIME_VM, .show = show_last_error },
+	{ KIND_JOBS, KIND_KWS, LEVEL_VM, ROW_DIR, "jobs", .mode = FOLDER_TO_READ,
+	  .time = TIME_VM },
+	{ KIND_JOB, KIND_JOBS, LEVEL_JOB, ROW_DIR, .many = &each_job, .mode = FOLDER_TO_READ,
+	  .time = TIME_VM, .stays = "write 1 to its 'cancel' to break it off" },
+	{ KIND_JOB_STATUS, KIND_JOB, LEVEL_JOB, ROW_TEXT, "status", .mode = READ_ONLY,
+	  .time = TIME_VM, .show = show_job },
+	{ KIND_JOB_CANCEL, KIND_JOB, LEVEL_JOB, ROW_TEXT, "cancel", .mode = CONTROL,
+	  .time = TIME_VM, .show = show_cancel_help, .store = store_cancel, .action = true },
 	{ KIND_QUIESCE, KIND_KWS, LEVEL_VM, ROW_TEXT, "quiesce", .mode = CONTROL, .time = TIME_VM,
 	  .show = show_quiesce, .store = store_quiesce },
 

@@ -32,7 +32,7 @@ enum row_type {
 };
 
 /* What a row is about, and so what of a key says which one it is. */
-enum level { LEVEL_TREE, LEVEL_VM, LEVEL_SNAPSHOT, LEVEL_DISK };
+enum level { LEVEL_TREE, LEVEL_VM, LEVEL_JOB, LEVEL_SNAPSHOT, LEVEL_DISK };
 
 /* Which moment is shown as mtime. */
 enum row_time {

@@ -25,8 +25,8 @@
 
 DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
 
-/* How often to look by ourselves, should an event have been lost. */
-#define LOOK_EVERY_SECONDS 1
+/* How often to look by ourselves: for orders, for room, and should an event have been lost. */
+#define LOOK_EVERY_MS 100
 
 /* Where C and F are in the chain that the VM runs with: the names by which
  * libvirt knows them. */
@@ -75,7 +75,7 @@ static int find_place(struct op *op, struct place *ret, struct err *err)
 
 /* ---- waiting ---- */
 
-enum wake { WAKE_LOOK, WAKE_READY, WAKE_ENDED, WAKE_FAILED, WAKE_ASIDE, WAKE_STOP };
+enum wake { WAKE_LOOK, WAKE_READY, WAKE_ENDED, WAKE_FAILED };
 
 /* Takes an event of this disk's job out of the slot. The lock is held. */
 static bool take_signal(struct slot *s, const char *target, enum hv_job_event *ret)
@@ -92,6 +92,12 @@ static bool take_signal(struct slot *s, const char *target, enum hv_job_event *r
 	return false;
 }
 
+/* Somebody wants the job to end. The lock is held. */
+static bool is_ordered(const struct op *op)
+{
+	return op->e->stopping || op->slot->step_aside || op->slot->cancel == op->id;
+}
+
 static enum wake wait_for_job(struct op *op)
 {
 	struct engine *e = op->e;
@@ -100,27 +106,18 @@ static enum wake wait_for_job(struct op *op)
 	LOCK_SCOPE(&e->lock);
 
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += LOOK_EVERY_SECONDS;
+	until.tv_nsec += LOOK_EVERY_MS * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
 	for (;;) {
 		if (take_signal(op->slot, op->plan->disks[0].target, &event))
 			return event == HV_JOB_EVENT_READY ? WAKE_READY :
 			       event == HV_JOB_EVENT_COMPLETED ? WAKE_ENDED : WAKE_FAILED;
-		if (e->stopping)
-			return WAKE_STOP;
-		/* Once the pivot is ordered it is a matter of milliseconds. */
-		if (op->slot->step_aside && !(op->plan->flags & MERGE_PIVOTING))
-			return WAKE_ASIDE;
+		if (is_ordered(op) && !(op->plan->flags & MERGE_PIVOTING))
+			return WAKE_LOOK;
 		if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
 			return WAKE_LOOK;
 	}
-}
-
-static void note_progress(struct op *op, const struct hv_job *job)
-{
-	LOCK_SCOPE(&op->e->lock);
-
-	op->slot->job.done = job->done;
-	op->slot->job.total = job->total;
 }
 
 static int ask_job(struct op *op, struct hv_job *ret, struct err *err)
@@ -128,7 +125,7 @@ static int ask_job(struct op *op, struct hv_job *ret, struct err *err)
 	int r = op->e->hv->ops->job(op->e->hv, op->slot->uuid, op->plan->disks[0].target, ret, err);
 
 	if (r >= 0)
-		note_progress(op, ret);
+		merge_note_progress(op, ret->done, ret->total);
 	return r;
 }
 
@@ -173,6 +170,7 @@ static int pivot(struct op *op, struct err *err)
 	int r;
 
 	op->plan->flags |= MERGE_PIVOTING;
+	merge_announce(op, "pivot");
 	r = op_note(op, "data", err);
 	if (r < 0)
 		return r;
@@ -183,6 +181,7 @@ static int pivot(struct op *op, struct err *err)
 	/* Refused: it did not happen. */
 	if (r != -EHOSTDOWN)
 		op->plan->flags &= ~MERGE_PIVOTING;
+	merge_announce(op, "data");
 	return r;
 }
 
@@ -214,11 +213,16 @@ static int check_result(struct op *op, bool completed, struct err *err)
 	return completed ? 0 : check_content(op, &p, err);
 }
 
-static int step_aside(struct op *op, struct err *err)
+/* Ends the job if it is to end. A shutdown leaves it to go on in QEMU, and once the pivot
+ * is ordered it is a matter of milliseconds. */
+static int obey_orders(struct op *op, struct err *err)
 {
-	int r = commit_live_abort(op, err);
+	int r = op->plan->flags & MERGE_PIVOTING ? 0 : merge_check_orders(op, err);
 
-	return r < 0 ? r : err_set(err, EINTR, "the merge made room for another operation");
+	if (r < 0 && r != -ESHUTDOWN && commit_live_abort(op, NULL) < 0)
+		return err_wrap(err, "and the block job of %s cannot be ended",
+				op->plan->disks[0].target);
+	return r;
 }
 
 static int follow_job(struct op *op, struct err *err)
@@ -226,19 +230,14 @@ static int follow_job(struct op *op, struct err *err)
 	for (;;) {
 		enum wake wake = wait_for_job(op);
 		struct hv_job job = { 0 };
-		int r = 0;
+		int r;
 
-		switch (wake) {
-		case WAKE_STOP:
-			return err_set(err, ESHUTDOWN, "shutting down");
-		case WAKE_ASIDE:
-			return step_aside(op, err);
-		case WAKE_ENDED:
-		case WAKE_FAILED:
+		if (wake == WAKE_ENDED || wake == WAKE_FAILED)
 			return check_result(op, wake == WAKE_ENDED, err);
-		case WAKE_READY:
-		case WAKE_LOOK:
-			break;
+		if (wake == WAKE_LOOK) {
+			r = obey_orders(op, err);
+			if (r < 0)
+				return r;
 		}
 		r = ask_job(op, &job, err);
 		if (r < 0)
