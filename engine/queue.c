@@ -234,6 +234,7 @@ static void work_operation(struct engine *e, struct slot *s)
 	s->exclusive = false;
 	s->busy = false;
 	s->job.running = false;
+	s->collect_wanted |= s->job.failed; /* perhaps it goes now */
 	pthread_mutex_unlock(&e->lock);
 	t->done(t->opaque, r, &err);
 	task_free(t);

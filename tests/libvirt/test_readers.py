@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Readers beside what QEMU does with the layers they read."""
-import contextlib
 import errno
 import mmap
 import os
@@ -12,25 +11,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from commands import refused, run, wait_until
-
-
-def qemu_pid(vm):
-    return int(run("pgrep", "-f", f"guest={vm.name},").split()[0])
-
-
-@contextlib.contextmanager
-def disturbed(vm, how):
-    """strace does something to system calls of the VM's QEMU; `when` counts those of a thread."""
-    strace = subprocess.Popen(["strace", "-f", "-o", "/dev/null", "-p", str(qemu_pid(vm)),
-                               "-e", f"inject={how}"],
-                              stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        assert "attached" in strace.stderr.readline()
-        yield
-    finally:
-        strace.send_signal(signal.SIGINT)
-        strace.wait(timeout=60)
-        strace.stderr.close()
+from disturb import disturbed, qemu_pid
 
 
 def read_anew(folder, size):
