@@ -23,6 +23,7 @@
 #include "engine/merge.h"
 #include "engine/op.h"
 #include "engine/qcow2.h"
+#include "engine/split.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -271,6 +272,10 @@ static int choose_way(const struct judgement *j, const struct layer *c, const st
 			   : merge_check_room(&c->file, cost.pull.grows, err);
 }
 
+/* What is committed out of the layer that a VM writes to, at most; bytes. It cannot be
+ * broken off (split.c), and a mkdir waits for it. */
+#define ACTIVE_MOST (16ULL << 20)
+
 static int merge_layer(struct engine *e, struct slot *s, const struct round *round, size_t number,
 		       struct err *err)
 {
@@ -285,6 +290,8 @@ static int merge_layer(struct engine *e, struct slot *s, const struct round *rou
 
 	if (r < 0)
 		return r;
+	if (c->live && c->top && moves > ACTIVE_MOST)
+		return split_active(e, s, t->target, &c->file, err);
 	plan = plan_new();
 	plan->moves = moves;
 	d = plan_add_disk(plan, t->target);

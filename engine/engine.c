@@ -245,8 +245,8 @@ int engine_job_cancel(struct engine *e, uint32_t vm_id, uint32_t job_id, struct 
 	if (!s || !s->job.running || s->job.id != job_id)
 		return err_set(err, ENOENT, "the job has ended");
 	if (!streq(s->job.step, "data"))
-		return err_set(err, EBUSY, "the job has moved its data and only tidies up: it can no "
-			       "longer be undone, and ends by itself");
+		return err_set(err, EBUSY, "the job cannot be broken off any more: it ends by itself "
+			       "in a moment");
 	s->cancel = job_id;
 	pthread_cond_broadcast(&e->changed);
 	return 0;

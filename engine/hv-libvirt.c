@@ -294,6 +294,8 @@ static int libvirt_snapshot_create(struct hv *hv, const char *uuid, const char *
 
 	if (flags & HV_CREATE_QUIESCE)
 		native |= VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE;
+	if (flags & HV_CREATE_NO_METADATA)
+		native |= VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA;
 	return create(hv, uuid, xml, native, flags & HV_CREATE_QUIESCE, err);
 }
 

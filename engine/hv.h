@@ -59,6 +59,7 @@ struct hv_events {
 
 enum hv_create_flags {
 	HV_CREATE_QUIESCE = 1 << 0, /* through the guest agent */
+	HV_CREATE_NO_METADATA = 1 << 1, /* only switch over: no snapshot of libvirt's */
 };
 
 struct hv;

@@ -93,12 +93,13 @@ static bool take_signal(struct slot *s, const char *target, enum hv_job_event *r
 }
 
 /* Somebody wants the job to end. The lock is held. */
-static bool is_ordered(const struct op *op)
+static bool is_ordered(const struct op *op, bool active)
 {
-	return op->e->stopping || op->slot->step_aside || op->slot->cancel == op->id;
+	return op->e->stopping ||
+	       (!active && ((op->slot->step_aside && !op->hurry) || op->slot->cancel == op->id));
 }
 
-static enum wake wait_for_job(struct op *op)
+static enum wake wait_for_job(struct op *op, bool active)
 {
 	struct engine *e = op->e;
 	struct timespec until;
@@ -113,7 +114,7 @@ static enum wake wait_for_job(struct op *op)
 		if (take_signal(op->slot, op->plan->disks[0].target, &event))
 			return event == HV_JOB_EVENT_READY ? WAKE_READY :
 			       event == HV_JOB_EVENT_COMPLETED ? WAKE_ENDED : WAKE_FAILED;
-		if (is_ordered(op) && !(op->plan->flags & MERGE_PIVOTING))
+		if (is_ordered(op, active) && !(op->plan->flags & MERGE_PIVOTING))
 			return WAKE_LOOK;
 		if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
 			return WAKE_LOOK;
@@ -126,6 +127,19 @@ static int ask_job(struct op *op, struct hv_job *ret, struct err *err)
 
 	if (r >= 0)
 		merge_note_progress(op, ret->done, ret->total);
+	return r;
+}
+
+int commit_live_is_active(struct op *op, bool *ret, struct err *err)
+{
+	cleanup(place_clear) struct place p = { 0 };
+	struct hv_job job = { 0 };
+	int r = find_place(op, &p, err);
+
+	if (r >= 0)
+		r = ask_job(op, &job, err);
+	if (r >= 0)
+		*ret = p.active && job.state != HV_JOB_NONE;
 	return r;
 }
 
@@ -170,7 +184,6 @@ static int pivot(struct op *op, struct err *err)
 	int r;
 
 	op->plan->flags |= MERGE_PIVOTING;
-	merge_announce(op, "pivot");
 	r = op_note(op, "data", err);
 	if (r < 0)
 		return r;
@@ -181,25 +194,24 @@ static int pivot(struct op *op, struct err *err)
 	/* Refused: it did not happen. */
 	if (r != -EHOSTDOWN)
 		op->plan->flags &= ~MERGE_PIVOTING;
-	merge_announce(op, "data");
 	return r;
 }
 
 /* The VM's chain has F and not C. An F that the VM writes to was whole before it did. */
-static int check_content(struct op *op, const struct place *p, struct err *err)
+static int check_content(struct op *op, const struct place *p, bool completed, struct err *err)
 {
 	const struct plan_disk *d = &op->plan->disks[0];
 	bool good = true;
-	int r = p->base_active ? 0 : commit_verify(op, &good, err);
+	int r = p->base_active ? 0 : commit_verify(op, completed, &good, err);
 
 	if (r < 0 || good)
 		return r;
-	return err_set(err, EIO, "QEMU ended before %s held all that was merged into it, and the VM "
-		       "runs with it again: shut the VM down, then the rest is merged from %s",
-		       d->below.path, d->overlay.path);
+	return err_set(err, EIO, "%s does not hold all that was merged into it, for QEMU has not "
+		       "written it, and the VM runs with it: shut the VM down, then the rest is "
+		       "merged from %s", d->below.path, d->overlay.path);
 }
 
-/* What the chain looks like after the job: 0 if C has left it. */
+/* What the chain looks like after the job: 0 if C has left it, and F has it all. */
 static int check_result(struct op *op, bool completed, struct err *err)
 {
 	cleanup(place_clear) struct place p = { 0 };
@@ -210,32 +222,36 @@ static int check_result(struct op *op, bool completed, struct err *err)
 	if (p.top || !p.base)
 		return err_set(err, EIO, "QEMU ended the commit of %s without having done it",
 			       op->plan->disks[0].overlay.path);
-	return completed ? 0 : check_content(op, &p, err);
+	return check_content(op, &p, completed, err);
 }
 
-/* Ends the job if it is to end. A shutdown leaves it to go on in QEMU, and once the pivot
- * is ordered it is a matter of milliseconds. */
-static int obey_orders(struct op *op, struct err *err)
+/* Ends the job if it is to end. A shutdown leaves it to go on in QEMU. One on the active
+ * layer is not broken off, see split.c: it is small. */
+static int obey_orders(struct op *op, bool active, struct err *err)
 {
-	int r = op->plan->flags & MERGE_PIVOTING ? 0 : merge_check_orders(op, err);
+	int r = merge_check_orders(op, err);
 
-	if (r < 0 && r != -ESHUTDOWN && commit_live_abort(op, NULL) < 0)
+	if (r == -ESHUTDOWN)
+		return r;
+	if (active || r >= 0)
+		return 0;
+	if (commit_live_abort(op, NULL) < 0)
 		return err_wrap(err, "and the block job of %s cannot be ended",
 				op->plan->disks[0].target);
 	return r;
 }
 
-static int follow_job(struct op *op, struct err *err)
+static int follow_job(struct op *op, bool active, struct err *err)
 {
 	for (;;) {
-		enum wake wake = wait_for_job(op);
+		enum wake wake = wait_for_job(op, active);
 		struct hv_job job = { 0 };
 		int r;
 
 		if (wake == WAKE_ENDED || wake == WAKE_FAILED)
 			return check_result(op, wake == WAKE_ENDED, err);
-		if (wake == WAKE_LOOK) {
-			r = obey_orders(op, err);
+		if (wake == WAKE_LOOK && !(op->plan->flags & MERGE_PIVOTING)) {
+			r = obey_orders(op, active, err);
 			if (r < 0)
 				return r;
 		}
@@ -262,13 +278,15 @@ int commit_live(struct op *op, struct err *err)
 	if (r < 0)
 		return r;
 	if (p.base && !p.top)
-		return check_content(op, &p, err); /* done, while nobody looked */
+		return check_content(op, &p, false, err); /* done, while nobody looked */
 	if (!p.base)
 		return err_set(err, EIO, "the VM does not run with %s",
 			       op->plan->disks[0].below.path);
 	op->plan->flags &= ~MERGE_PIVOTING;
+	if (p.active)
+		merge_announce(op, "switch");
 	r = ask_job(op, &job, err);
 	if (r >= 0 && job.state == HV_JOB_NONE)
 		r = start_job(op, &p, err);
-	return r < 0 ? r : follow_job(op, err);
+	return r < 0 ? r : follow_job(op, p.active, err);
 }

@@ -13,7 +13,8 @@
  * what it lies on. */
 struct pair {
 	struct image *from, *into;
-	bool own; /* what `into` holds by itself need not be the same */
+	bool own;   /* what `into` holds by itself need not be the same */
+	bool whole; /* it must be as large */
 	char *mine, *theirs; /* PART bytes each */
 };
 
@@ -88,7 +89,7 @@ static int compare(struct pair *p, bool *ret_same, struct err *err)
 	uint64_t at = 0, size = image_size(p->from);
 	int r = 0;
 
-	*ret_same = p->own || size <= image_size(p->into);
+	*ret_same = !p->whole || size <= image_size(p->into);
 	while (r >= 0 && *ret_same && at < size) {
 		struct extent extents[BATCH];
 		size_t n = 0;
@@ -118,9 +119,9 @@ static int verify(struct pair *p, const struct layer_file *from, const struct la
 	return r;
 }
 
-int commit_verify(struct op *op, bool *ret, struct err *err)
+int commit_verify(struct op *op, bool completed, bool *ret, struct err *err)
 {
-	cleanup(pair_clear) struct pair p = { .own = false };
+	cleanup(pair_clear) struct pair p = { .own = completed, .whole = true };
 	const struct plan_disk *d = &op->plan->disks[0];
 
 	return verify(&p, &d->overlay, &d->below, ret, err);

@@ -101,7 +101,7 @@ int merge_check_orders(struct op *op, struct err *err)
 		return err_set(err, ESHUTDOWN, "shutting down");
 	if (op->slot->cancel == op->id)
 		return err_set(err, ECANCELED, "the job was canceled");
-	if (op->slot->step_aside)
+	if (op->slot->step_aside && !op->hurry) /* else it is what is waited for */
 		return err_set(err, EINTR, "the merge made room for another operation");
 	return 0;
 }
@@ -306,6 +306,7 @@ static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 {
 	struct layers layers;
 	enum commit_state state;
+	bool active = false;
 	int r = layers_build(op->e, op->slot, NULL, 0, &layers, err);
 
 	if (r < 0)
@@ -320,9 +321,10 @@ static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 		return op->failed ? err_set(err, EAGAIN, "the merge is to be finished first") : 0;
 	/* It is planned anew when there is time. But an order to pivot that may
 	 * or may not have been carried out must not be forgotten. */
-	if (*ret_from == 0 && op->hurry && !(op->plan->flags & MERGE_PIVOTING))
-		return -ECANCELED;
-	return 0;
+	if (*ret_from > 0 || !op->hurry || op->plan->flags & MERGE_PIVOTING)
+		return 0;
+	/* One on the active layer is waited for: see split.c. */
+	return commit_live_is_active(op, &active, NULL) >= 0 && active ? 0 : -ECANCELED;
 }
 
 static const struct step steps[] = {

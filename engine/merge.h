@@ -28,8 +28,12 @@ static inline bool is_merge(const char *kind)
 int merge_is_live(struct op *op, bool *ret, struct err *err);
 
 /* Commit by a block job of the running VM; the VM has left C then. Takes up a job
- * that runs already. Ended by an order: see merge_check_orders. */
+ * that runs already. Unless C is what the VM writes to, ended by an order: see
+ * merge_check_orders. */
 int commit_live(struct op *op, struct err *err);
+
+/* Whether such a job runs, and C is what the VM writes to. */
+int commit_live_is_active(struct op *op, bool *ret, struct err *err);
 
 /* Ends the block job, if there is one, and waits until it has gone. */
 int commit_live_abort(struct op *op, struct err *err);
@@ -39,8 +43,9 @@ int commit_offline(struct op *op, struct err *err);
 int pull_offline(struct op *op, struct err *err);
 
 /* Whether F reads, wherever C holds something, as C does; and if it does, that this
- * will outlast a power cut. Reads all that C holds. */
-int commit_verify(struct op *op, bool *ret, struct err *err);
+ * will outlast a power cut. Reads all that C holds; or, if the job is known to have
+ * `completed`, the maps only: what QEMU's tables in the file tell of is there then. */
+int commit_verify(struct op *op, bool completed, bool *ret, struct err *err);
 
 /* Whether C reads as F does wherever F holds something and C by itself nothing; and if
  * so, that this will outlast a power cut. Reads all that F holds. */

@@ -6,7 +6,7 @@
 int (*op_fault)(const char *kind, const char *step, bool after);
 
 static const struct op_kind *const kinds[] = {
-	&create_op, &delete_op, &rename_op, &revert_op, &merge_op, &pull_op,
+	&create_op, &delete_op, &rename_op, &revert_op, &merge_op, &pull_op, &split_op,
 };
 
 static int fault(const struct op *op, size_t i, bool after, struct err *err)

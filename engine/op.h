@@ -49,7 +49,7 @@ struct op_kind {
 	int (*settle)(struct op *op, size_t step, size_t *ret_from, struct err *err);
 };
 
-extern const struct op_kind create_op, delete_op, rename_op, revert_op, merge_op;
+extern const struct op_kind create_op, delete_op, rename_op, revert_op, merge_op, split_op;
 
 /* Journals the plan and runs the steps. Takes the plan over. */
 int op_run(struct engine *e, struct slot *s, const struct op_kind *kind, struct plan *plan,

@@ -8,7 +8,8 @@ from commands import run
 
 
 def qemu_pid(vm):
-    return int(run("pgrep", "-f", f"guest={vm.name},").split()[0])
+    """Of this VM, and not of one by that name on another libvirtd."""
+    return int(run("pgrep", "-f", f"guest={vm.name},.*{vm.folder}/").split()[0])
 
 
 @contextlib.contextmanager
