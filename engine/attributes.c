@@ -70,6 +70,14 @@ int task_quiesce(struct engine *e, struct slot *s, struct task *t, struct err *e
 	return set_row(e, s, &row, err);
 }
 
+int task_max_depth(struct engine *e, struct slot *s, struct task *t, struct err *err)
+{
+	struct registry_vm row = s->row;
+
+	row.max_depth = t->max_depth;
+	return set_row(e, s, &row, err);
+}
+
 int task_owner(struct engine *e, struct slot *s, struct task *t, struct err *err)
 {
 	struct registry_vm row = s->row;

@@ -32,6 +32,7 @@ struct task {
 	char *text; /* a name or a description */
 	unsigned flags;
 	enum quiesce quiesce;
+	unsigned max_depth;
 	uid_t uid;
 	gid_t gid;
 	mode_t mode;
@@ -113,6 +114,7 @@ struct engine {
 	struct registry *registry;
 	char *store, *state_dir;
 	char *overlay_options; /* as after qemu-img's -o */
+	unsigned max_depth;    /* of VMs that have no limit of their own */
 	struct registry_vm defaults;
 	const struct engine_observer *observer;
 	struct hv_events hv_events;
@@ -222,7 +224,7 @@ int recover(struct engine *e, struct slot *s, enum recover how, struct err *err)
 /* ---- operations ---- */
 
 task_fn task_create, task_delete, task_rename, task_revert, task_describe, task_pin, task_quiesce,
-	task_owner;
+	task_max_depth, task_owner;
 
 /* Takes a snapshot; for task_create, and for revert's `keep`. */
 int snapshot_create(struct engine *e, struct slot *s, const char *name, enum quiesce quiesce,

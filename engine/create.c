@@ -15,8 +15,8 @@
  * they stay, and the layers under them are merged as after a delete. The mkdir
  * had not returned, so the snapshot is one that never was.
  */
-#include "engine/domain-xml.h"
 #include "engine/backing.h"
+#include "engine/depth.h"
 #include "engine/op.h"
 #include "engine/overlay.h"
 
@@ -171,21 +171,24 @@ static int check_disk(const struct xml_disk *d, struct err *err)
 }
 
 static int plan_disk(struct engine *e, struct slot *s, struct plan *plan, const char *id,
-		     const struct xml_disk *from, struct err *err)
+		     const struct xml_disk *from, bool live, struct err *err)
 {
 	struct plan_disk *d = plan_add_disk(plan, from->target);
+	unsigned depth = 0;
 	int r = layer_file_stat(from->path, from->format, &d->below, err);
 
 	if (r >= 0)
 		r = layer_virtual_size(from->path, from->format, &d->size, err);
+	if (r >= 0)
+		r = disk_depth(from, live, &depth, err);
 	if (r < 0)
 		return err_wrap(err, "disk %s cannot be snapshotted", from->target);
 	d->overlay.path = overlay_path(e, s->uuid, id, from->target, from->path);
 	d->overlay.format = xstrdup("qcow2");
-	return 0;
+	return depth_check(e, s, from->target, depth, err);
 }
 
-static int plan_disks(struct engine *e, struct slot *s, const struct domain_xml *domain,
+static int plan_disks(struct engine *e, struct slot *s, const struct domain_xml *domain, bool live,
 		      struct plan *plan, struct err *err)
 {
 	char id[17];
@@ -199,7 +202,7 @@ static int plan_disks(struct engine *e, struct slot *s, const struct domain_xml 
 			continue;
 		r = check_disk(d, err);
 		if (r >= 0)
-			r = plan_disk(e, s, plan, id, d, err);
+			r = plan_disk(e, s, plan, id, d, live, err);
 	}
 	if (r >= 0 && plan->n_disks == 0)
 		r = err_set(err, EOPNOTSUPP, "the VM has no disk that can be snapshotted");
@@ -254,7 +257,7 @@ static int make_plan(struct engine *e, struct slot *s, const char *name, enum qu
 	if (r >= 0)
 		r = domain_xml_parse(xml, &domain, err);
 	if (r >= 0)
-		r = plan_disks(e, s, domain, plan, err);
+		r = plan_disks(e, s, domain, state.active, plan, err);
 	if (r >= 0)
 		r = plan_quiesce(plan, state.active, domain->agent, quiesce, err);
 	if (r >= 0)

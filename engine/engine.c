@@ -81,6 +81,7 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 	e->state_dir = xstrdup(opts->state_dir);
 	e->defaults = (struct registry_vm){ .uid = opts->uid, .gid = opts->gid,
 					    .mode = opts->mode, .quiesce = QUIESCE_AUTO };
+	e->max_depth = opts->max_depth ?: DEPTH_DEFAULT;
 	e->observer = observer;
 	own_mount_set(opts->mountpoint, foundation_resolve, e);
 	e->connected = true;
@@ -325,6 +326,15 @@ void engine_set_quiesce(struct engine *e, uint32_t vm_id, enum quiesce quiesce, 
 	struct task *t = task_new(task_quiesce, done, opaque);
 
 	t->quiesce = quiesce;
+	task_submit(e, vm_id, t);
+}
+
+void engine_set_max_depth(struct engine *e, uint32_t vm_id, unsigned max_depth, engine_done *done,
+			  void *opaque)
+{
+	struct task *t = task_new(task_max_depth, done, opaque);
+
+	t->max_depth = max_depth;
 	task_submit(e, vm_id, t);
 }
 

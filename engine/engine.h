@@ -11,8 +11,9 @@
  * is durable then. One operation at a time per VM, VMs in parallel.
  *
  * Errnos of the operations: EEXIST, ENOENT, EBUSY (job, holder, running VM),
- * ENOSPC, EPERM (pinned), EOPNOTSUPP (a disk that cannot take part: named),
- * EINVAL, ETIMEDOUT (guest agent), EHOSTDOWN (libvirt is gone), EIO.
+ * ENOSPC, EPERM (pinned), EMLINK (the chain is as long as it may be), EOPNOTSUPP (a
+ * disk that cannot take part: named), EINVAL, ETIMEDOUT (guest agent), EHOSTDOWN
+ * (libvirt is gone), EIO.
  */
 #ifndef KWS_ENGINE_ENGINE_H
 #define KWS_ENGINE_ENGINE_H
@@ -31,6 +32,12 @@ struct engine;
 
 /* The longest name of a snapshot in bytes: libvirt appends to it in its own file names. */
 #define SNAPSHOT_NAME_MAX 240
+
+/* How many layers a disk's chain may have. libvirt starts no VM on more than 200, and some
+ * may come by virsh: docs/LIBVIRT.md. */
+#define DEPTH_LEAST 2 /* a disk, and one layer on it */
+#define DEPTH_DEFAULT 128
+#define DEPTH_MOST 200
 
 enum quiesce { QUIESCE_AUTO, QUIESCE_YES, QUIESCE_NO };
 
@@ -71,6 +78,7 @@ struct vm {
 	gid_t gid;
 	mode_t mode; /* of its directory, permission bits only */
 	enum quiesce quiesce;
+	unsigned max_depth;         /* the limit that holds for it */
 	uint32_t current;           /* the snapshot it stands on, 0 if none */
 	struct snapshot *snapshots; /* oldest first */
 	size_t n_snapshots;
@@ -105,6 +113,7 @@ struct engine_options {
 	const char *state_dir; /* registry and journal; made if missing */
 	const char *store;     /* where overlays go; NULL: beside their disks */
 	const char *overlay_options; /* as after qemu-img's -o; NULL: what is best */
+	unsigned max_depth;    /* of a VM that has no limit of its own; 0: DEPTH_DEFAULT */
 	const char *mountpoint; /* absolute, without links; NULL: none. Never opened from here */
 	uid_t uid;             /* owner and mode of a VM's directory until it is changed */
 	gid_t gid;
@@ -226,6 +235,9 @@ void engine_set_pinned(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, b
 		       engine_done *done, void *opaque);
 void engine_set_quiesce(struct engine *e, uint32_t vm_id, enum quiesce quiesce,
 			engine_done *done, void *opaque);
+/* From DEPTH_LEAST to DEPTH_MOST; 0: what engine_options say. */
+void engine_set_max_depth(struct engine *e, uint32_t vm_id, unsigned max_depth,
+			  engine_done *done, void *opaque);
 /* Owner and permission bits of a VM's directory: (uid_t)-1, (gid_t)-1 and
  * (mode_t)-1 leave as it is. */
 void engine_set_owner(struct engine *e, uint32_t vm_id, uid_t uid, gid_t gid, mode_t mode,

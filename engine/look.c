@@ -15,6 +15,7 @@
  * one that is not shown belong to the nearest ancestor that is.
  */
 #include "engine/core.h"
+#include "engine/depth.h"
 #include "engine/foundation.h"
 #include "engine/frozen.h"
 
@@ -306,6 +307,7 @@ static void build_vm(struct view *v, const struct hv_domain *domain, const struc
 	vm->gid = row->gid;
 	vm->mode = row->mode;
 	vm->quiesce = row->quiesce;
+	vm->max_depth = max_depth_of(v->e, row);
 
 	current = nearest_shown(v, v->current);
 	vm->current = current ? current->snapshot.id : 0;
@@ -348,7 +350,7 @@ static bool same_vm(const struct vm *a, const struct vm *b)
 {
 	return streq(a->name, b->name) && streq(a->state, b->state) && a->uid == b->uid &&
 	       a->gid == b->gid && a->mode == b->mode && a->quiesce == b->quiesce &&
-	       a->current == b->current && same_snapshots(a, b);
+	       a->max_depth == b->max_depth && a->current == b->current && same_snapshots(a, b);
 }
 
 /* The moment when the list last changed; at the first look, the newest snapshot's. */

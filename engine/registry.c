@@ -22,7 +22,7 @@
 #include <stdarg.h>
 #include <sys/file.h>
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 
 int sql_err(struct registry *r, struct err *err)
 {
@@ -83,6 +83,33 @@ char *sql_text(sqlite3_stmt *stmt, int column)
 
 /* ---- open ---- */
 
+/* What each version did not have yet. */
+static const char *const since[SCHEMA_VERSION] = {
+	[1] = "DROP TABLE IF EXISTS layout;", /* it knew one size of clusters only */
+	[2] = "ALTER TABLE vm ADD COLUMN max_depth INTEGER NOT NULL DEFAULT 0;",
+};
+
+/* `version` 0 is a new file. All or none: an ALTER TABLE cannot be repeated. */
+static int bring_up_to_date(struct registry *r, int version, struct err *err)
+{
+	cleanup_free char *set_version = xasprintf("PRAGMA user_version=%d", SCHEMA_VERSION);
+	int rc = sql_execute(r, err, "BEGIN IMMEDIATE", "");
+
+	if (rc < 0)
+		return rc;
+	for (int v = version; v > 0 && v < SCHEMA_VERSION && rc >= 0; v++)
+		if (sqlite3_exec(r->db, since[v], NULL, NULL, NULL) != SQLITE_OK)
+			rc = sql_err(r, err);
+	if (rc >= 0 && (sqlite3_exec(r->db, SCHEMA_SQL, NULL, NULL, NULL) != SQLITE_OK ||
+			sqlite3_exec(r->db, set_version, NULL, NULL, NULL) != SQLITE_OK))
+		rc = sql_err(r, err);
+	if (rc >= 0)
+		rc = sql_execute(r, err, "COMMIT", "");
+	if (rc < 0)
+		sql_execute(r, NULL, "ROLLBACK", "");
+	return rc;
+}
+
 static int set_up(struct registry *r, struct err *err)
 {
 	cleanup_stmt sqlite3_stmt *stmt = NULL;
@@ -100,12 +127,7 @@ static int set_up(struct registry *r, struct err *err)
 			       "knows %d): install that one again", version, SCHEMA_VERSION);
 	finalize_p(&stmt);
 	stmt = NULL;
-	/* Up to version 1 layouts knew one size of clusters only. */
-	if ((version < 2 && sqlite3_exec(r->db, "DROP TABLE IF EXISTS layout", NULL, NULL, NULL)) ||
-	    sqlite3_exec(r->db, SCHEMA_SQL, NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_exec(r->db, "PRAGMA user_version=2", NULL, NULL, NULL) != SQLITE_OK)
-		return sql_err(r, err);
-	return 0;
+	return bring_up_to_date(r, version, err);
 }
 
 int registry_open(const char *path, struct registry **ret, struct err *err)
@@ -164,14 +186,15 @@ int registry_vm(struct registry *r, const char *uuid, const struct registry_vm *
 	LOCK_SCOPE(&r->lock);
 	int rc;
 
-	rc = sql_execute(r, err, "INSERT OR IGNORE INTO vm (uuid, uid, gid, mode, quiesce)"
-			     " VALUES (?, ?, ?, ?, ?)", "siiis",
+	rc = sql_execute(r, err, "INSERT OR IGNORE INTO vm (uuid, uid, gid, mode, quiesce, max_depth)"
+			     " VALUES (?, ?, ?, ?, ?, ?)", "siiisi",
 		     uuid, (int64_t)defaults->uid, (int64_t)defaults->gid,
-		     (int64_t)defaults->mode, quiesce_to_string(defaults->quiesce));
+		     (int64_t)defaults->mode, quiesce_to_string(defaults->quiesce),
+		     (int64_t)defaults->max_depth);
 	if (rc < 0)
 		return rc;
-	rc = sql_prepare(r, &stmt, err, "SELECT id, uid, gid, mode, quiesce FROM vm WHERE uuid = ?",
-		     "s", uuid);
+	rc = sql_prepare(r, &stmt, err, "SELECT id, uid, gid, mode, quiesce, max_depth FROM vm"
+		     " WHERE uuid = ?", "s", uuid);
 	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
 		return rc;
 	*ret = (struct registry_vm){
@@ -179,6 +202,7 @@ int registry_vm(struct registry *r, const char *uuid, const struct registry_vm *
 		.uid = sqlite3_column_int64(stmt, 1),
 		.gid = sqlite3_column_int64(stmt, 2),
 		.mode = sqlite3_column_int(stmt, 3),
+		.max_depth = sqlite3_column_int(stmt, 5),
 	};
 	quiesce_from_string((const char *)sqlite3_column_text(stmt, 4), &ret->quiesce);
 	return 0;
@@ -188,9 +212,9 @@ int registry_vm_update(struct registry *r, const struct registry_vm *vm, struct 
 {
 	LOCK_SCOPE(&r->lock);
 
-	return sql_execute(r, err, "UPDATE vm SET uid = ?, gid = ?, mode = ?, quiesce = ? WHERE id = ?",
-		       "iiisi", (int64_t)vm->uid, (int64_t)vm->gid, (int64_t)vm->mode,
-		       quiesce_to_string(vm->quiesce), (int64_t)vm->id);
+	return sql_execute(r, err, "UPDATE vm SET uid = ?, gid = ?, mode = ?, quiesce = ?,"
+		       " max_depth = ? WHERE id = ?", "iiisii", (int64_t)vm->uid, (int64_t)vm->gid, (int64_t)vm->mode,
+		       quiesce_to_string(vm->quiesce), (int64_t)vm->max_depth, (int64_t)vm->id);
 }
 
 /* ---- several at once: all or none ---- */

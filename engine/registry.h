@@ -29,6 +29,7 @@ struct registry_vm {
 	gid_t gid;
 	mode_t mode;
 	enum quiesce quiesce;
+	unsigned max_depth; /* 0: none of its own */
 };
 
 /* The row of a VM; made from *defaults if there is none yet. */

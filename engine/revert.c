@@ -17,6 +17,7 @@
  * either: a VM that comes up by itself, hours later, would surprise its admin.
  */
 #include "engine/backing.h"
+#include "engine/depth.h"
 #include "engine/domain-xml.h"
 #include "engine/op.h"
 #include "engine/overlay.h"
@@ -290,6 +291,8 @@ int task_revert(struct engine *e, struct slot *s, struct task *t, struct err *er
 
 	if (r >= 0)
 		r = check_state(e, s, t->flags, err);
+	if (r >= 0)
+		r = depth_check_snapshot(e, s, snapshot, err);
 	if (r >= 0 && (t->flags & REVERT_KEEP)) {
 		r = keep_state(e, s, err);
 		vm_unref(vm);

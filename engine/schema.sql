@@ -2,12 +2,13 @@
 -- The registry. AUTOINCREMENT, because ids are inode numbers: they never come back.
 
 CREATE TABLE IF NOT EXISTS vm (
-	id      INTEGER PRIMARY KEY AUTOINCREMENT,
-	uuid    TEXT NOT NULL UNIQUE,
-	uid     INTEGER NOT NULL,
-	gid     INTEGER NOT NULL,
-	mode    INTEGER NOT NULL,
-	quiesce TEXT NOT NULL
+	id        INTEGER PRIMARY KEY AUTOINCREMENT,
+	uuid      TEXT NOT NULL UNIQUE,
+	uid       INTEGER NOT NULL,
+	gid       INTEGER NOT NULL,
+	mode      INTEGER NOT NULL,
+	quiesce   TEXT NOT NULL,
+	max_depth INTEGER NOT NULL DEFAULT 0 -- layers, 0: none of its own
 );
 
 CREATE TABLE IF NOT EXISTS snapshot (

@@ -75,6 +75,22 @@ int store_quiesce(struct fs *fs, const struct node *n, const char *line, engine_
 	return 0;
 }
 
+int store_max_depth(struct fs *fs, const struct node *n, const char *line, engine_done *done,
+		    void *opaque, struct err *err)
+{
+	unsigned long depth;
+	char *end;
+
+	errno = 0;
+	depth = strtoul(line, &end, 10);
+	if (line[0] < '0' || line[0] > '9' || *end || errno || depth > DEPTH_MOST ||
+	    (depth && depth < DEPTH_LEAST))
+		return err_set(err, EINVAL, "max_depth is a number of layers from %d to %d, or 0 for "
+			       "what the mount says, not '%s'", DEPTH_LEAST, DEPTH_MOST, line);
+	engine_set_max_depth(fs->e, n->vm->id, depth, done, opaque);
+	return 0;
+}
+
 int store_description(struct fs *fs, const struct node *n, const char *line, engine_done *done,
 		      void *opaque, struct err *err)
 {

@@ -23,6 +23,7 @@ int control_parse_revert(const char *line, unsigned *ret_flags, struct err *err)
 typedef int store_fn(struct fs *fs, const struct node *n, const char *line, engine_done *done,
 		     void *opaque, struct err *err);
 
-store_fn store_quiesce, store_description, store_pin, store_checksums, store_revert, store_cancel;
+store_fn store_quiesce, store_max_depth, store_description, store_pin, store_checksums, store_revert;
+store_fn store_cancel;
 
 #endif

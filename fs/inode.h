@@ -44,6 +44,7 @@ enum kind {
 	KIND_JOB = 28,
 	KIND_JOB_STATUS = 29,
 	KIND_JOB_CANCEL = 30,
+	KIND_MAX_DEPTH = 31,
 };
 
 #define KIND_BITS 7

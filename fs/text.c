@@ -90,6 +90,12 @@ int show_quiesce(struct fs *fs, const struct node *n, FILE *out, struct err *err
 	return 0;
 }
 
+int show_max_depth(struct fs *fs, const struct node *n, FILE *out, struct err *err)
+{
+	fprintf(out, "%u\n", n->vm->max_depth);
+	return 0;
+}
+
 int show_domain_xml(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 {
 	cleanup_free char *xml = NULL;

@@ -13,7 +13,8 @@ void print_time(const struct timespec *t, FILE *out);
 show_fn show_version;
 
 /* in .kws/ */
-show_fn show_state, show_status, show_last_error, show_quiesce, show_job, show_cancel_help;
+show_fn show_state, show_status, show_last_error, show_quiesce, show_max_depth, show_job;
+show_fn show_cancel_help;
 
 /* of a snapshot */
 show_fn show_domain_xml, show_description, show_pin, show_checksums, show_revert_help;

@@ -326,6 +326,8 @@ static const struct row rows[] = {
 	  .time = TIME_VM, .show = show_cancel_help, .store = store_cancel, .action = true },
 	{ KIND_QUIESCE, KIND_KWS, LEVEL_VM, ROW_TEXT, "quiesce", .mode = CONTROL, .time = TIME_VM,
 	  .show = show_quiesce, .store = store_quiesce },
+	{ KIND_MAX_DEPTH, KIND_KWS, LEVEL_VM, ROW_TEXT, "max_depth", .mode = CONTROL,
+	  .time = TIME_VM, .show = show_max_depth, .store = store_max_depth },
 
 	{ KIND_DISK_RAW, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
 	  .suffix = ".raw", .shape = SHAPE_RAW, .mode = READ_ONLY, .time = TIME_SNAPSHOT,

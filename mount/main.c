@@ -63,7 +63,8 @@ static int serve(struct fs *fs, const struct options *o, const char *mountpoint,
 {
 	struct engine_options engine_options = {
 		.uri = o->uri, .state_dir = o->state_dir, .store = o->store,
-		.overlay_options = o->overlay_options, .mountpoint = mountpoint,
+		.overlay_options = o->overlay_options, .max_depth = o->max_depth,
+		.mountpoint = mountpoint,
 		.uid = o->uid, .gid = o->gid, .mode = 0777 & ~o->umask,
 	};
 	struct engine *e = NULL;

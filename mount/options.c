@@ -8,6 +8,7 @@
 
 #include "common/cleanup.h"
 #include "common/mem.h"
+#include "engine/engine.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -19,6 +20,8 @@
 #define DEFAULT_MOUNTPOINT "/kws"
 #define DEFAULT_STATE "/var/lib/kws"
 #define DEFAULT_UMASK 0077
+
+_Static_assert(DEPTH_DEFAULT == 128, "options_help says so");
 
 const char options_help[] =
 	"Usage: kwsfs [-o OPTIONS] [URI] [MOUNTPOINT]\n"
@@ -36,6 +39,7 @@ const char options_help[] =
 	"     overlay_options=NAME=VALUE:...\n"
 	"                     of new overlays, as after qemu-img create -o\n"
 	"                     (extended_l2=on:cluster_size=128k)\n"
+	"     max_depth=N     layers that the chain of a disk may have (128)\n"
 	"     allow_other     other users may look in, as far as modes let them\n"
 	"     uid=, gid=      owner of a VM's directory until it is changed (who mounts)\n"
 	"     umask=OCTAL     what is taken from mode 0777 of it (077)\n"
@@ -99,6 +103,17 @@ static int set_umask(struct options *o, const char *value, struct err *err)
 	if (parse_number(value, 8, 0777, &n) < 0)
 		return err_set(err, EINVAL, "umask=%s: it is three octal digits, as in 027", value);
 	o->umask = n;
+	return 0;
+}
+
+static int set_max_depth(struct options *o, const char *value, struct err *err)
+{
+	unsigned long n;
+
+	if (parse_number(value, 10, DEPTH_MOST, &n) < 0 || n < DEPTH_LEAST)
+		return err_set(err, EINVAL, "max_depth=%s: it is a number of layers from %d to %d",
+			       value, DEPTH_LEAST, DEPTH_MOST);
+	o->max_depth = n;
 	return 0;
 }
 
@@ -166,7 +181,7 @@ static void set_overlay_options(struct options *o, const char *value)
 
 enum token {
 	OPT_URI, OPT_STATE, OPT_STORE, OPT_ALLOW_OTHER, OPT_UID, OPT_GID, OPT_UMASK,
-	OPT_FOREGROUND, OPT_LOG, OPT_OVERLAY_OPTIONS, OPT_RO,
+	OPT_FOREGROUND, OPT_LOG, OPT_OVERLAY_OPTIONS, OPT_MAX_DEPTH, OPT_RO,
 };
 
 static char *const tokens[] = {
@@ -174,7 +189,8 @@ static char *const tokens[] = {
 	[OPT_ALLOW_OTHER] = (char *)"allow_other", [OPT_UID] = (char *)"uid",
 	[OPT_GID] = (char *)"gid", [OPT_UMASK] = (char *)"umask",
 	[OPT_FOREGROUND] = (char *)"foreground", [OPT_LOG] = (char *)"log",
-	[OPT_OVERLAY_OPTIONS] = (char *)"overlay_options", [OPT_RO] = (char *)"ro", NULL,
+	[OPT_OVERLAY_OPTIONS] = (char *)"overlay_options",
+	[OPT_MAX_DEPTH] = (char *)"max_depth", [OPT_RO] = (char *)"ro", NULL,
 };
 
 /* There are no devices, set-user-id files or programs in the tree, and access
@@ -234,6 +250,8 @@ static int set_option(struct options *o, enum token token, const char *value, st
 	case OPT_OVERLAY_OPTIONS:
 		set_overlay_options(o, value);
 		return 0;
+	case OPT_MAX_DEPTH:
+		return set_max_depth(o, value, err);
 	case OPT_RO:
 		return err_set(err, EINVAL, "kwsfs cannot be mounted read-only: use modes to let "
 			       "somebody only read");
@@ -318,7 +336,7 @@ static int parse(int argc, char **argv, struct options *o, struct err *err)
 int options_parse(int argc, char **argv, struct options *ret, struct err *err)
 {
 	struct options o = { .uid = geteuid(), .gid = getegid(), .umask = DEFAULT_UMASK,
-			     .log_level = LOG_INFO };
+			     .max_depth = DEPTH_DEFAULT, .log_level = LOG_INFO };
 	int r = parse(argc, argv, &o, err);
 
 	if (r < 0) {

@@ -19,6 +19,7 @@ struct options {
 	char *state_dir;
 	char *store; /* NULL: beside the disks */
 	char *overlay_options; /* NULL: what is best */
+	unsigned max_depth;
 	bool allow_other;
 	bool foreground;
 	uid_t uid;

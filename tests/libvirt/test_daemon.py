@@ -90,6 +90,7 @@ WRONG = {
     "driver": (["bogus:///system", "{point}"], "bogus:///system"),
     "test driver": (["test:///default", "{point}"], "QEMU"),
     "state": (["-o", "state={folder}/file/state", "{uri}", "{point}"], "{folder}/file"),
+    "depth": (["-o", "max_depth=201", "{uri}", "{point}"], "from 2 to 200"),
     "store": (["-o", "store={folder}/missing", "{uri}", "{point}"], "{folder}/missing"),
 }
 
@@ -114,7 +115,8 @@ def test_one_sentence_for_what_is_wrong(libvirtd, folder, point, wrong, foregrou
 def test_help_and_version():
     assert run(KWSFS, "--version").startswith("kwsfs ")
     said = run(KWSFS, "--help")
-    for option in "uri=", "state=", "store=", "allow_other", "uid=", "umask=", "foreground", "log=":
+    for option in "uri=", "state=", "store=", "allow_other", "uid=", "umask=", "foreground", "log=", \
+            "max_depth=":
         assert option in said
 
 
