@@ -184,6 +184,14 @@ bool image_find_layer(const struct image *image, const char *path, size_t *ret)
 	return false;
 }
 
+bool image_has_file(const struct image *image, const struct layer_file *file)
+{
+	for (size_t i = 0; i < image->layers.n; i++)
+		if (image->layers.at[i]->dev == file->dev && image->layers.at[i]->ino == file->ino)
+			return true;
+	return false;
+}
+
 /* ---- extents ---- */
 
 static uint64_t min(uint64_t a, uint64_t b)

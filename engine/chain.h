@@ -10,6 +10,7 @@
 #define KWS_ENGINE_CHAIN_H
 
 #include "engine/engine.h"
+#include "engine/files.h"
 
 struct image;
 
@@ -38,6 +39,9 @@ ssize_t image_gather(struct image *image, struct gather *g, size_t length, uint6
 /* The first layer that says of itself that something is wrong with it, and what; NULL
  * if there is none. A sentence; the caller frees it. */
 char *image_warning(const struct image *image);
+
+/* Whether one of the image's layers is this file. */
+bool image_has_file(const struct image *image, const struct layer_file *file);
 
 /* Which of the image's layers the file at `path` is, 0 being the top. */
 bool image_find_layer(const struct image *image, const char *path, size_t *ret);

@@ -21,6 +21,7 @@
 #include "engine/layers.h"
 #include "engine/merge-cost.h"
 #include "engine/merge.h"
+#include "engine/metadata.h"
 #include "engine/op.h"
 #include "engine/qcow2.h"
 #include "engine/split.h"
@@ -231,9 +232,13 @@ static size_t choose(const struct round *round)
 
 /* ---- doing ---- */
 
-static int remove_layer(struct engine *e, const struct tombstone *t, struct err *err)
+static int remove_layer(struct engine *e, struct slot *s, const struct tombstone *t,
+			struct err *err)
 {
-	int r = file_remove(&t->file, err);
+	int r = config_forget_layer(e, s, &t->file, err);
+
+	if (r >= 0)
+		r = file_remove(&t->file, err);
 
 	/* Another file by that name: ours is gone, and that one is not our business. */
 	if (r == -ESTALE)
@@ -380,7 +385,7 @@ int collect(struct engine *e, struct slot *s, struct err *err)
 		if (next == round.n || is_saved(e, s))
 			break;
 		if (round.judgements[next].verdict == REMOVE)
-			r = remove_layer(e, &round.graves[next], err);
+			r = remove_layer(e, s, &round.graves[next], err);
 		else
 			r = merge_layer(e, s, &round, next, err);
 		if (r < 0 && !is_order(r) && r != -EHOSTDOWN) {

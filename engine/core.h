@@ -84,6 +84,7 @@ struct slot {
 	uint32_t dying;            /* a snapshot that is being deleted: do not open it */
 	vec_of(struct holder) holders;
 	vec_of(char *) foundations; /* files of this mount that its disks lie on: foundation.h */
+	vec_of(struct layer_file) written; /* the layers that it writes to: written.h */
 	vec_of(struct waiter) waiters;
 	vec_of(struct job_signal) signals;
 	struct job_status job;

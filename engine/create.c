@@ -170,6 +170,17 @@ static int check_disk(const struct xml_disk *d, struct err *err)
 		       "(snapshot='no' in its <disk> leaves it out)", d->target, why);
 }
 
+/* QEMU 7.2 dies when it copies on read, and what is asked for begins within a cluster of which
+ * the layer has other sub-clusters. */
+static int check_copy_on_read(const struct engine *e, const struct xml_disk *d, struct err *err)
+{
+	if (!d->copy_on_read || !strstr(e->overlay_options, "extended_l2=on"))
+		return 0;
+	return err_set(err, EOPNOTSUPP, "disk %s cannot be snapshotted: it has copy_on_read, which QEMU "
+		       "may not survive on layers with sub-clusters; nothing was done (mount with "
+		       "overlay_options=cluster_size=64k, or take copy_on_read out)", d->target);
+}
+
 static int plan_disk(struct engine *e, struct slot *s, struct plan *plan, const char *id,
 		     const struct xml_disk *from, bool live, struct err *err)
 {
@@ -201,6 +212,8 @@ static int plan_disks(struct engine *e, struct slot *s, const struct domain_xml 
 		if (!takes_part(d))
 			continue;
 		r = check_disk(d, err);
+		if (r >= 0)
+			r = check_copy_on_read(e, d, err);
 		if (r >= 0)
 			r = plan_disk(e, s, plan, id, d, live, err);
 	}

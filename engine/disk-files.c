@@ -9,6 +9,7 @@
 #include "engine/disk-files.h"
 #include "engine/disk-shape.h"
 #include "engine/merging.h"
+#include "engine/written.h"
 
 #include <errno.h>
 
@@ -74,6 +75,8 @@ static int try_open(struct engine *e, const struct disk_id *id, struct disk_file
 		r = image_open(d.path, d.format, &f->image, err);
 	if (r >= 0)
 		r = merging_complete_chain(e, f->image, err);
+	if (r >= 0)
+		r = written_check(e, id->vm, id->snapshot, f->image, err);
 	if (r >= 0 && (id->shape == SHAPE_QCOW2 || id->shape == SHAPE_LAYER))
 		r = disk_get_standalone(e, &d, f->image, &f->standalone, err);
 	else if (r >= 0 && id->shape == SHAPE_MAP)
@@ -99,7 +102,11 @@ static int open_now(struct engine *e, const struct disk_id *id, struct disk_file
 		r = try_open(e, id, f, err);
 	}
 	/* The name was there, so its absence is damage, not a missing file of the tree. */
-	return r == -ENOENT ? err_set(err, EIO, "%s", err ? err->msg : "") : r;
+	if (r != -ENOENT)
+		return r;
+	if (err)
+		err->code = EIO;
+	return -EIO;
 }
 
 void disk_file_free(struct disk_file *f)
@@ -292,9 +299,13 @@ int engine_disk_stat(struct engine *e, const struct disk_id *id, struct disk_sta
 		     struct err *err)
 {
 	cleanup(disk_description_clear) struct disk_description d = { 0 };
+	struct err own = ERR_INIT; /* somebody may only want to know whether it is there */
 	struct disk_file *f;
-	int r = disk_describe(e, id, &d, err);
+	int r;
 
+	if (!err)
+		err = &own;
+	r = disk_describe(e, id, &d, err);
 	if (r < 0 || known_stat(e, &d, id, ret) >= 0)
 		return r;
 	/* Not held: a stat must not make a delete fail. If the snapshot goes
@@ -306,6 +317,8 @@ int engine_disk_stat(struct engine *e, const struct disk_id *id, struct disk_sta
 	}
 	if (r >= 0 && known_stat(e, &d, id, ret) < 0)
 		r = err_set(err, ENOENT, "there is no such snapshot any more");
+	if (r < 0 && r != -ENOENT)
+		engine_set_last_error(e, id->vm, err->msg);
 	return r < 0 ? r : 0;
 }
 

@@ -39,6 +39,7 @@ static void parse_backing(struct xml_disk *d, xmlNode *disk)
 static void parse_disk(struct xml_disk *d, xmlNode *disk)
 {
 	xmlNode *source = xml_child(disk, "source");
+	cleanup_free char *copy_on_read = xml_attribute(xml_child(disk, "driver"), "copy_on_read");
 
 	d->target = xml_attribute(xml_child(disk, "target"), "dev");
 	d->device = xml_attribute(disk, "device");
@@ -52,6 +53,7 @@ static void parse_disk(struct xml_disk *d, xmlNode *disk)
 	d->shareable = xml_child(disk, "shareable");
 	d->transient = xml_child(disk, "transient");
 	d->encrypted = xml_child(disk, "encryption") || xml_child(source, "encryption");
+	d->copy_on_read = streq(copy_on_read, "on");
 	parse_backing(d, disk);
 }
 

@@ -26,7 +26,7 @@ struct xml_disk {
 	char *path;     /* the source's file or block device, NULL if it has none */
 	char *format;   /* <driver type=>, NULL if not named */
 	char *snapshot; /* the disk's own wish: "no", "internal", "external", "manual", or NULL */
-	bool readonly, shareable, transient, encrypted;
+	bool readonly, shareable, transient, encrypted, copy_on_read;
 	/* <backingStore> elements from the first on, where libvirt gives them:
 	 * the names by which block commit knows the layers. */
 	struct xml_layer *backing;

@@ -11,16 +11,22 @@
 
 /* ---- libvirt's events: note them, wake somebody, and be gone ---- */
 
-static void on_domain(void *opaque, const char *uuid)
+/* The lock is held. */
+static void note_news(struct engine *e, const char *uuid)
 {
-	struct engine *e = opaque;
-	LOCK_SCOPE(&e->lock);
-
 	for (size_t i = 0; i < e->news.n; i++)
 		if (streq(e->news.at[i], uuid))
 			return;
 	vec_push(&e->news, xstrdup(uuid));
 	pthread_cond_signal(&e->news_wake);
+}
+
+static void on_domain(void *opaque, const char *uuid)
+{
+	struct engine *e = opaque;
+	LOCK_SCOPE(&e->lock);
+
+	note_news(e, uuid);
 }
 
 static void on_block_job(void *opaque, const char *uuid, const char *target,
@@ -31,8 +37,12 @@ static void on_block_job(void *opaque, const char *uuid, const char *target,
 	LOCK_SCOPE(&e->lock);
 
 	s = slot_by_uuid(e, uuid);
-	if (!s || !s->busy)
-		return; /* somebody else's job */
+	if (!s || !s->busy) {
+		/* Somebody else's job: the disks are not what they were. */
+		if (event == HV_JOB_EVENT_COMPLETED)
+			note_news(e, uuid);
+		return;
+	}
 	struct job_signal *signal = vec_add(&s->signals);
 
 	snprintf(signal->target, sizeof(signal->target), "%s", target);

@@ -18,6 +18,7 @@
 #include "engine/depth.h"
 #include "engine/foundation.h"
 #include "engine/frozen.h"
+#include "engine/own-mount.h"
 
 #include <errno.h>
 
@@ -279,6 +280,28 @@ static void see_foundations(struct view *v)
 	vec_free(&found);
 }
 
+/* What the VM writes to. It changes only with a source, too. */
+static void see_written(struct view *v)
+{
+	vec_of(struct layer_file) found = { 0 };
+
+	for (size_t i = 0; i < v->domain->n_disks; i++) {
+		const struct xml_disk *disk = &v->domain->disks[i];
+		struct layer_file file;
+
+		if (!disk->readonly && disk->path && !own_mount_has(disk->path) &&
+		    layer_file_stat(disk->path, disk->format ?: "raw", &file, NULL) >= 0)
+			vec_push(&found, file);
+	}
+	LOCK_SCOPE(&v->e->lock);
+	for (size_t i = 0; i < v->slot->written.n; i++)
+		layer_file_clear(&v->slot->written.at[i]);
+	vec_free(&v->slot->written);
+	for (size_t i = 0; i < found.n; i++)
+		vec_push(&v->slot->written, found.at[i]);
+	vec_free(&found);
+}
+
 /* ---- the result ---- */
 
 static int oldest_first(const void *a, const void *b)
@@ -412,8 +435,10 @@ int look(struct engine *e, struct slot *s, enum look how, struct err *err)
 		v.thorough = how == LOOK_ALL || (how == LOOK_AUTO && other_disks);
 		row = s->row;
 		pthread_mutex_unlock(&e->lock);
-		if (other_disks)
+		if (other_disks) {
 			see_foundations(&v);
+			see_written(&v);
+		}
 		r = see_snapshots(&v, err);
 	}
 	if (r >= 0) {

@@ -63,3 +63,23 @@ int metadata_adopt(struct engine *e, struct slot *s, const char *from, const cha
 		r = metadata_set_parent(e, s, children.at[i], to, err);
 	return r;
 }
+
+int config_forget_layer(struct engine *e, struct slot *s, const struct layer_file *layer,
+			struct err *err)
+{
+	struct xml_rename same = { layer->path, layer->path, NULL };
+	cleanup_free char *xml = NULL, *edited = NULL;
+	struct hv_domain state = { 0 };
+	bool changed = false;
+	int r = e->hv->ops->lookup(e->hv, s->uuid, &state, err);
+
+	if (r < 0)
+		return r;
+	free(state.name);
+	if (!state.persistent)
+		return 0;
+	r = e->hv->ops->domain_xml(e->hv, s->uuid, true, &xml, err);
+	if (r >= 0)
+		r = domain_xml_rename(xml, &same, 1, &edited, &changed, err);
+	return r >= 0 && changed ? e->hv->ops->define(e->hv, edited, err) : r;
+}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Editing what libvirt keeps of a VM's snapshots. Touches no disk. */
+/* Editing what libvirt keeps of a VM and its snapshots. Touches no disk. */
 #ifndef KWS_ENGINE_METADATA_H
 #define KWS_ENGINE_METADATA_H
 
@@ -32,5 +32,11 @@ int metadata_set_parent(struct engine *e, struct slot *s, const char *name, cons
 /* Hangs the children of `from` under `to`; "" makes them roots. */
 int metadata_adopt(struct engine *e, struct slot *s, const char *from, const char *to,
 		   struct err *err);
+
+/* To be called before a layer is deleted that no image needs. The VM's config may still
+ * name it as a part of a disk's chain, if somebody changed that with qemu-img while the
+ * VM was off; libvirt would believe it, and not start the VM: let it look again. */
+int config_forget_layer(struct engine *e, struct slot *s, const struct layer_file *layer,
+			struct err *err);
 
 #endif

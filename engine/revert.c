@@ -21,6 +21,7 @@
 #include "engine/domain-xml.h"
 #include "engine/op.h"
 #include "engine/overlay.h"
+#include "engine/written.h"
 
 #include <errno.h>
 
@@ -293,6 +294,8 @@ int task_revert(struct engine *e, struct slot *s, struct task *t, struct err *er
 		r = check_state(e, s, t->flags, err);
 	if (r >= 0)
 		r = depth_check_snapshot(e, s, snapshot, err);
+	if (r >= 0)
+		r = written_check_snapshot(e, s->id, snapshot, err);
 	if (r >= 0 && (t->flags & REVERT_KEEP)) {
 		r = keep_state(e, s, err);
 		vm_unref(vm);

@@ -128,6 +128,9 @@ void slots_free(struct engine *e)
 		for (size_t f = 0; f < s->foundations.n; f++)
 			free(s->foundations.at[f]);
 		vec_free(&s->foundations);
+		for (size_t f = 0; f < s->written.n; f++)
+			layer_file_clear(&s->written.at[f]);
+		vec_free(&s->written);
 		vec_free(&s->waiters);
 		vec_free(&s->signals);
 		free(s->job_error);

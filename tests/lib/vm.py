@@ -58,7 +58,7 @@ class VM:
             self.content[target] = bytearray(size)
 
     def define(self):
-        disks = "".join(DISK.format(target=target, path=path, format="qcow2")
+        disks = "".join(DISK.format(target=target, path=path, format=format_of(path))
                         for target, path in self.paths.items())
         xml = self.folder / "domain.xml"
         xml.write_text(DOMAIN.format(name=self.name, memory=self.memory, machine=self.machine,
@@ -97,6 +97,13 @@ class VM:
         self.virsh("destroy", self.name)
 
     @property
+    def images(self):
+        """All files in the folders of its disks that are images."""
+        folders = {self.folder} | {path.parent for path in self.paths.values()}
+        return {str(path) for folder in folders for path in folder.iterdir()
+                if path.suffix == ".raw" or path.open("rb").read(4) == b"QFI\xfb"}
+
+    @property
     def active(self):
         """{target: file that is written to}, as `virsh domblklist` says."""
         rows = self.virsh("domblklist", self.name).splitlines()[2:]
@@ -111,7 +118,8 @@ class VM:
             self.virsh("qemu-monitor-command", self.name, "--hmp",
                        f'qemu-io -d /machine/peripheral/virtio-disk{number}/virtio-backend "{command}"')
         else:
-            run("qemu-io", "-f", "qcow2", "-c", command, self.active[target])
+            active = self.active[target]
+            run("qemu-io", "-f", format_of(active), "-c", command, active)
         self.content[target][offset:offset + length] = bytes([pattern]) * length
 
     def copy_of_content(self):
@@ -156,6 +164,10 @@ class VM:
         """{snapshot: {target: the file that was frozen}} of libvirt's metadata."""
         return {name: frozen_layers(xml)
                 for name, xml in self.libvirtd.snapshot_xmls(self.name).items()}
+
+
+def format_of(path):
+    return "raw" if str(path).endswith(".raw") else "qcow2"
 
 
 def frozen_layers(snapshot_xml):
