@@ -4,12 +4,10 @@ import contextlib
 import signal
 import subprocess
 
-from commands import run
-
 
 def qemu_pid(vm):
-    """Of this VM, and not of one by that name on another libvirtd."""
-    return int(run("pgrep", "-f", f"guest={vm.name},.*{vm.folder}/").split()[0])
+    """As libvirt has it: other libvirtds may have VMs of this name."""
+    return int((vm.libvirtd.folder / "run" / "qemu" / f"{vm.name}.pid").read_text())
 
 
 @contextlib.contextmanager
