@@ -64,6 +64,15 @@ struct refresh {
 	struct timespec due; /* CLOCK_MONOTONIC: from then on nobody waits for the one that runs */
 };
 
+/* Something about no VM or about all of them, for the housekeeper. */
+struct chore {
+	struct chore *next;
+	int (*run)(struct engine *e, struct chore *c, struct err *err);
+	engine_done *done;
+	void *opaque;
+	uint64_t orphan;
+};
+
 /* What the engine keeps of one VM. Lives until engine_close, also when the
  * domain goes: it may come back, and gets the same ids then. */
 struct slot {
@@ -119,7 +128,7 @@ struct engine {
 	struct registry_vm defaults;
 	const struct engine_observer *observer;
 	struct hv_events hv_events;
-	pthread_t workers[OPERATION_WORKERS + COLLECT_WORKERS + REFRESHERS + 2];
+	pthread_t workers[OPERATION_WORKERS + COLLECT_WORKERS + REFRESHERS + 3];
 	size_t n_workers;
 
 	/* The one lock. Held for a few instructions only: never across libvirt,
@@ -136,6 +145,15 @@ struct engine {
 	pthread_cond_t news_wake;
 	bool stopping;
 	uint64_t next_ticket;
+	struct {
+		pthread_cond_t wake;
+		struct chore *first, *last;
+		struct refresh orphans_refresh;
+		struct timespec looked;       /* CLOCK_MONOTONIC */
+		struct orphan_list *orphans;  /* published */
+		char *last_error;
+	} house;
+	vec_of(char *) folders; /* in which images were found; the housekeeper's own */
 	struct {
 		pthread_cond_t wake;
 		bool wanted; /* there may be some to make */
@@ -185,6 +203,11 @@ int look(struct engine *e, struct slot *s, enum look how, struct err *err);
 int look_at_all(struct engine *e, struct err *err);
 void *look_thread(void *engine); /* works off engine.news */
 void *refresh_thread(void *engine); /* ... and what engine_vm_refresh asks for */
+/* For somebody who asked for it; the lock is held. */
+void refresh_wait(struct engine *e, const struct refresh *refresh);
+void refresh_begin(struct refresh *refresh);              /* the lock is held */
+void refresh_end(struct engine *e, struct refresh *refresh); /* the same */
+bool is_younger(const struct timespec *monotonic, unsigned ms);
 /* As engine_vm_refresh, however long it takes. */
 void vm_refresh_now(struct engine *e, struct slot *s);
 
@@ -209,6 +232,14 @@ void engine_tell(struct engine *e, uint32_t vm_id, int r, const char *what);
 
 /* Whether all that takes long is to end. Without the lock. */
 bool is_stopping(struct engine *e);
+
+/* ---- housekeeping.c: what is about no single VM; one thread ---- */
+
+void house_init(struct engine *e);
+void house_free(struct engine *e);
+void *house_thread(void *engine);
+/* Takes the chore over. */
+void chore_submit(struct engine *e, struct chore *c);
 
 /* ---- recover.c ---- */
 

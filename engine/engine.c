@@ -107,6 +107,7 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 	e->sums.wanted = true;
 	pthread_cond_init(&e->operations.wake, NULL);
 	pthread_cond_init(&e->collections.wake, NULL);
+	house_init(e);
 }
 
 static int open_registry(struct engine *e, struct err *err)
@@ -187,6 +188,7 @@ void engine_close(struct engine *e)
 	pthread_cond_destroy(&e->operations.wake);
 	pthread_cond_destroy(&e->collections.wake);
 	pthread_mutex_destroy(&e->lock);
+	house_free(e);
 	free(e->store);
 	free(e->overlay_options);
 	free(e->state_dir);

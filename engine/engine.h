@@ -253,6 +253,44 @@ uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *
 /* Ends a wait at once with -EINTR, if it is still there. */
 void engine_wait_cancel(struct engine *e, uint64_t ticket);
 
+/* ---- files that nobody needs ---- */
+
+/* The largest id: it has to fit into an inode number. */
+#define ORPHAN_ID_MAX ((UINT64_C(1) << 57) - 1)
+
+/* An image in our naming that no domain, no snapshot and no operation needs. */
+struct orphan {
+	uint64_t id;  /* of this file, and the same in the next process */
+	char *name;   /* what it was: VM, disk, moment; no other one has it */
+	char *path;
+	uint64_t dev, ino;
+	uint64_t size, allocated; /* bytes */
+	struct timespec changed;
+};
+
+struct orphan_list {
+	int refs; /* the engine's */
+	size_t n;
+	struct orphan *orphans; /* by name */
+	struct timespec changed; /* when one came or went */
+};
+
+/* Looks for them anew if the last look is older; waits for a second at most, and
+ * then what is known stays. */
+void engine_orphans_refresh(struct engine *e, unsigned max_age_ms);
+struct orphan_list *engine_orphans(struct engine *e);
+void orphan_list_unref(struct orphan_list *list); /* NULL is allowed */
+
+/* The file for reading; -ESTALE if it is another one by now. The caller closes it. */
+int engine_orphan_open(const struct orphan *o, int *ret_fd, struct err *err);
+
+/* Deletes one for good, after proving anew that nothing uses it. EBUSY if something
+ * does, or may. */
+void engine_orphan_remove(struct engine *e, uint64_t id, engine_done *done, void *opaque);
+
+/* As engine_last_error, of what is about no VM. */
+char *engine_orphans_last_error(struct engine *e);
+
 /* ---- disks of snapshots, as files ---- */
 
 /* A disk that is open. It may be used by many threads at once. */

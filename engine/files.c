@@ -163,6 +163,19 @@ static bool byte_is_locked(int fd, off_t at)
 	return fcntl(fd, F_OFD_GETLK, &fl) < 0 || fl.l_type != F_UNLCK;
 }
 
+int file_check_unused(const char *path, struct err *err)
+{
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct flock any = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = QEMU_LOCK_PERM_BASE,
+			     .l_len = QEMU_LOCK_SHARED_BASE - QEMU_LOCK_PERM_BASE };
+
+	if (fd < 0 || fcntl(fd, F_OFD_GETLK, &any) < 0)
+		return err_sys(err, errno, "cannot look at the locks of %s", path);
+	if (any.l_type != F_UNLCK)
+		return err_set(err, EBUSY, "%s is open in a QEMU process, or in qemu-img", path);
+	return 0;
+}
+
 int file_lock_against_writers(const char *path, struct err *err)
 {
 	static const int bits[] = { QEMU_PERM_WRITE_BIT, QEMU_PERM_RESIZE_BIT };

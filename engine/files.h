@@ -49,6 +49,9 @@ int file_sync_folder(const char *path, struct err *err);
 /* Makes a directory and those above it, as far as they are not there. */
 int folder_make(const char *path, mode_t mode, struct err *err);
 
+/* -EBUSY if a QEMU process has the file open, whatever for. */
+int file_check_unused(const char *path, struct err *err);
+
 /* A lock on a layer that QEMU honours: while it is held, no QEMU process can
  * open the file for writing, and it cannot be had while one has it open so.
  * See "Image locking" in QEMU's documentation. Returns a descriptor to be

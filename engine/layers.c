@@ -4,6 +4,8 @@
 #include "engine/backing.h"
 #include "engine/chain.h"
 #include "engine/domain-xml.h"
+#include "engine/frozen.h"
+#include "engine/metadata.h"
 #include "engine/own-mount.h"
 #include "engine/qcow2.h"
 
@@ -33,6 +35,14 @@ size_t layers_find(const struct layers *l, const struct layer_file *file)
 		if (layer_file_same(&l->all.at[i].file, file))
 			return i;
 	return NO_LAYER;
+}
+
+static bool has_qcow2_magic(int fd)
+{
+	char magic[4];
+
+	return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+	       memcmp(magic, "QFI\xfb", sizeof(magic)) == 0;
 }
 
 /* The layer at `path`, new or known. -ENOENT if there is no such file. */
@@ -65,6 +75,14 @@ static bool already(const struct layer *layer, struct reason why)
 	       layer->foreign >= why.foreign;
 }
 
+/* An image whose format nobody named may be a qcow2 to a tool that looks. */
+static const char *look_for_format(const struct layers *l, const char *path)
+{
+	cleanup_close int fd = l->of_everybody ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+
+	return fd >= 0 && has_qcow2_magic(fd) ? "qcow2" : "raw";
+}
+
 static int find_backing(struct layers *l, size_t i, struct err *err)
 {
 	cleanup_free char *path = NULL, *format = NULL;
@@ -72,14 +90,16 @@ static int find_backing(struct layers *l, size_t i, struct err *err)
 	int r;
 
 	r = layer_backing(l->all.at[i].file.path, l->all.at[i].file.format, &path, &format, err);
-	if (r < 0)
+	if (r < 0 && l->of_everybody)
+		l->all.at[i].unreadable = true;
+	else if (r < 0)
 		return r;
 	l->all.at[i].known = true;
 	if (!path)
 		return 0;
 	if (own_mount_has(path))
 		return 0; /* an image of a snapshot: foundation.h */
-	r = take_layer(l, path, format ?: "raw", &below, err);
+	r = take_layer(l, path, format ?: look_for_format(l, path), &below, err);
 	if (r == -ENOENT)
 		return 0; /* the chain is broken here: nothing below can be needed by it */
 	if (r < 0)
@@ -166,6 +186,7 @@ static int walk_domain(struct layers *l, struct engine *e, const struct hv_domai
 	return r;
 }
 
+/* `s` is the VM from whose point of view it is, NULL: everybody's. */
 static int walk_domains(struct layers *l, struct engine *e, const struct slot *s, struct err *err)
 {
 	struct hv_domain *domains = NULL;
@@ -173,7 +194,7 @@ static int walk_domains(struct layers *l, struct engine *e, const struct slot *s
 	int r = e->hv->ops->list(e->hv, &domains, &n, err);
 
 	for (size_t i = 0; i < n && r >= 0; i++)
-		r = walk_domain(l, e, &domains[i], streq(domains[i].uuid, s->uuid), err);
+		r = walk_domain(l, e, &domains[i], !s || streq(domains[i].uuid, s->uuid), err);
 	hv_domains_free(domains, n);
 	return r;
 }
@@ -205,8 +226,63 @@ static int walk_all_snapshots(struct layers *l, struct engine *e, const struct s
 	int r = 0;
 
 	for (size_t i = 0; i < vms->n && r >= 0; i++)
-		r = walk_snapshots(l, vms->vms[i], vms->vms[i]->id == s->id, err);
+		r = walk_snapshots(l, vms->vms[i], !s || vms->vms[i]->id == s->id, err);
 	vm_list_unref(vms);
+	return r;
+}
+
+/* ---- all that libvirt's metadata name ---- */
+
+static int walk_frozen(struct layers *l, const struct xml_snapshot_disk *d, struct err *err)
+{
+	struct snapshot_disk frozen = frozen_layer(d);
+	struct reason why = { .reached = true };
+	size_t top;
+	int r = walk(l, frozen.path, frozen.format, why, &top, err);
+
+	if (r >= 0 && top != NO_LAYER)
+		l->all.at[top].frozen = true;
+	/* It is the overlay by which this is known: see frozen.h. */
+	if (r >= 0 && !streq(frozen.path, d->frozen))
+		r = walk(l, d->overlay, "qcow2", why, NULL, err);
+	free(frozen.target);
+	free(frozen.path);
+	free(frozen.format);
+	return r;
+}
+
+static int walk_metadata_of(struct layers *l, const struct snapshot_metadata *m, struct err *err)
+{
+	struct reason why = { .reached = true };
+	int r = 0;
+
+	for (size_t i = 0; i < m->snapshot->n_disks && r >= 0; i++)
+		if (m->snapshot->disks[i].frozen)
+			r = walk_frozen(l, &m->snapshot->disks[i], err);
+	/* An internal snapshot lies in the file that was the disk's then. */
+	for (size_t i = 0; m->domain && i < m->domain->n_disks && r >= 0; i++)
+		if (m->domain->disks[i].path)
+			r = walk(l, m->domain->disks[i].path, m->domain->disks[i].format ?: "raw",
+				 why, NULL, err);
+	return r < 0 ? err_wrap(err, "snapshot '%s'", m->snapshot->name) : 0;
+}
+
+static int walk_all_metadata(struct layers *l, struct engine *e, struct err *err)
+{
+	struct hv_domain *domains = NULL;
+	size_t n = 0;
+	int r = e->hv->ops->list(e->hv, &domains, &n, err);
+
+	for (size_t i = 0; i < n && r >= 0; i++) {
+		cleanup(snapshots_metadata_clear) snapshots_metadata_t found = { 0 };
+
+		r = snapshots_metadata_read(e, domains[i].uuid, &found, err);
+		for (size_t s = 0; s < found.n && r >= 0; s++)
+			r = walk_metadata_of(l, &found.at[s], err);
+		if (r < 0)
+			err_wrap(err, "%s", domains[i].name);
+	}
+	hv_domains_free(domains, n);
 	return r;
 }
 
@@ -221,11 +297,8 @@ static int walk_file(struct layers *l, int folder_fd, const char *folder, const 
 	cleanup_free char *path = xasprintf("%s/%s", folder, name);
 	struct reason why = { 0 };
 	struct stat st;
-	char magic[4];
 
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return 0;
-	if (pread(fd, magic, sizeof(magic), 0) != sizeof(magic) || memcmp(magic, "QFI\xfb", 4))
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !has_qcow2_magic(fd))
 		return 0;
 	return walk(l, path, "qcow2", why, NULL, err);
 }
@@ -281,6 +354,27 @@ int layers_build(struct engine *e, struct slot *s, const struct tombstone *besid
 		r = walk_all_snapshots(&l, e, s, err);
 	if (r >= 0)
 		r = walk_folders(&l, beside, n, err);
+	if (r < 0) {
+		layers_clear(&l);
+		return err_wrap(err, "it cannot be told who needs which layer");
+	}
+	*ret = l;
+	return 0;
+}
+
+int layers_build_all(struct engine *e, char *const *folders, size_t n, struct layers *ret,
+		     struct err *err)
+{
+	struct layers l = { .of_everybody = true };
+	int r = walk_domains(&l, e, NULL, err);
+
+	/* What is published, too: while a snapshot is renamed it is there all the time. */
+	if (r >= 0)
+		r = walk_all_snapshots(&l, e, NULL, err);
+	if (r >= 0)
+		r = walk_all_metadata(&l, e, err);
+	for (size_t i = 0; i < n && r >= 0; i++)
+		r = walk_folder(&l, folders[i], err);
 	if (r < 0) {
 		layers_clear(&l);
 		return err_wrap(err, "it cannot be told who needs which layer");

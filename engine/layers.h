@@ -24,10 +24,12 @@ struct layer {
 	bool live;    /* ... in what the VM runs with now */
 	bool foreign; /* another VM needs it */
 	bool known;   /* its backing file was looked up */
+	bool unreadable; /* ... in vain; layers_build_all only */
 };
 
 struct layers {
 	vec_of(struct layer) all;
+	bool of_everybody; /* layers_build_all */
 };
 
 /* Looks at everything, from the point of view of the VM of `s`. Also takes in
@@ -35,6 +37,14 @@ struct layers {
  * cannot be read: one that is not understood could need any other. */
 int layers_build(struct engine *e, struct slot *s, const struct tombstone *beside, size_t n,
 		 struct layers *ret, struct err *err);
+
+/* The same from everybody's point of view: `top`, `frozen` and `reached` are said of
+ * any VM, nothing is foreign, and all that libvirt's metadata of a snapshot name
+ * counts, also of those that are not shown. Takes in the images in `folders`. What
+ * cannot be read is marked: whoever deletes something must mind it. */
+int layers_build_all(struct engine *e, char *const *folders, size_t n, struct layers *ret,
+		     struct err *err);
+
 void layers_clear(struct layers *l);
 
 /* NO_LAYER if nobody reaches it. */

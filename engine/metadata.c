@@ -31,6 +31,69 @@ bool snapshot_names_have(const struct snapshot_names *names, const char *name)
 	return false;
 }
 
+/* ---- what they say ---- */
+
+void snapshots_metadata_clear(snapshots_metadata_t *s)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		snapshot_xml_free(s->at[i].snapshot);
+		domain_xml_free(s->at[i].domain);
+	}
+	vec_free(s);
+}
+
+static int read_one(struct engine *e, const char *uuid, const char *name,
+		    snapshots_metadata_t *to, struct err *err)
+{
+	cleanup_free char *xml = NULL, *domain = NULL;
+	struct snapshot_metadata found = { 0 };
+	int r = e->hv->ops->snapshot_xml(e->hv, uuid, name, &xml, err);
+
+	if (r >= 0)
+		r = snapshot_xml_parse(xml, &found.snapshot, err);
+	if (r < 0)
+		return r;
+	if (snapshot_xml_domain(xml, &domain, NULL) >= 0)
+		domain_xml_parse(domain, &found.domain, NULL);
+	vec_push(to, found);
+	return 0;
+}
+
+static int read_all(struct engine *e, const char *uuid, snapshots_metadata_t *to, struct err *err)
+{
+	cleanup(snapshot_names_clear) struct snapshot_names names = { 0 };
+	int r = e->hv->ops->snapshots(e->hv, uuid, &names.at, &names.n, &names.current, err);
+
+	if (r == -ENOENT)
+		return 0; /* the domain is gone */
+	for (size_t i = 0; i < names.n && r >= 0; i++) {
+		r = read_one(e, uuid, names.at[i], to, err);
+		if (r == -ENOENT)
+			return -EAGAIN;
+	}
+	return r;
+}
+
+#define TRIES 5
+
+/* One that goes between the two calls may have got another name: then all of it is
+ * asked again. */
+int snapshots_metadata_read(struct engine *e, const char *uuid, snapshots_metadata_t *ret,
+			    struct err *err)
+{
+	int r = -EAGAIN;
+
+	for (int i = 0; i < TRIES && r == -EAGAIN; i++) {
+		snapshots_metadata_clear(ret);
+		r = read_all(e, uuid, ret, err);
+	}
+	if (r == -EAGAIN)
+		return err_set(err, EBUSY, "its snapshots change while they are looked at");
+	return r;
+}
+
+/* ---- changing them ---- */
+
 int metadata_redefine(struct engine *e, struct slot *s, const char *xml,
 		      const struct snapshot_edit *edit, bool current, struct err *err)
 {

@@ -21,6 +21,20 @@ int snapshot_children_read(struct engine *e, struct slot *s, const char *name,
 void snapshot_names_clear(struct snapshot_names *names);
 bool snapshot_names_have(const struct snapshot_names *names, const char *name);
 
+/* One of libvirt's snapshots, as its XML has it. */
+struct snapshot_metadata {
+	struct snapshot_xml *snapshot;
+	struct domain_xml *domain; /* the VM at that moment; NULL if libvirt did not keep it */
+};
+
+typedef vec_of(struct snapshot_metadata) snapshots_metadata_t;
+
+/* All of a domain's, shown or not; none if there is no such domain. The caller frees
+ * them with snapshots_metadata_clear, also after a failure. */
+int snapshots_metadata_read(struct engine *e, const char *uuid, snapshots_metadata_t *ret,
+			    struct err *err);
+void snapshots_metadata_clear(snapshots_metadata_t *s);
+
 /* Redefines a snapshot as `xml` with the edit; `current` as in hv.h. */
 int metadata_redefine(struct engine *e, struct slot *s, const char *xml,
 		      const struct snapshot_edit *edit, bool current, struct err *err);

@@ -47,6 +47,44 @@ char *overlay_path(const struct engine *e, const char *uuid, const char *id, con
 	return xasprintf("%.*s/kws-%.8s-%s-%s.qcow2", (int)(slash - below), below, uuid, id, target);
 }
 
+static bool take_hex(const char **at, size_t digits, char *ret)
+{
+	if (strspn(*at, "0123456789abcdef") != digits)
+		return false;
+	memcpy(ret, *at, digits);
+	ret[digits] = '\0';
+	*at += digits;
+	return true;
+}
+
+static bool take_text(const char **at, const char *text)
+{
+	size_t n = strlen(text);
+
+	if (strncmp(*at, text, n) != 0)
+		return false;
+	*at += n;
+	return true;
+}
+
+bool overlay_name_parse(const char *path, struct overlay_name *ret)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+	const char *slash = strrchr(path, '/'), *at = slash ? slash + 1 : path;
+	struct overlay_name name;
+	size_t n;
+
+	if (!take_text(&at, "kws-") || !take_hex(&at, 8, name.vm) || !take_text(&at, "-") ||
+	    !take_hex(&at, 16, name.id) || !take_text(&at, "-"))
+		return false;
+	n = strspn(at, letters);
+	if (n == 0 || n >= sizeof(name.target) || !streq(at + n, ".qcow2"))
+		return false;
+	snprintf(name.target, sizeof(name.target), "%.*s", (int)n, at);
+	*ret = name;
+	return true;
+}
+
 static int create_one(const struct op *op, struct plan_disk *d, struct err *err)
 {
 	int r;

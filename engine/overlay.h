@@ -22,6 +22,16 @@ void overlay_new_id(char ret[17]);
 char *overlay_path(const struct engine *e, const char *uuid, const char *id, const char *target,
 		   const char *below);
 
+/* What such a name says. */
+struct overlay_name {
+	char vm[9];  /* the UUID's first eight digits */
+	char id[17];
+	char target[32];
+};
+
+/* False if a file of that name (or path) is none of ours. */
+bool overlay_name_parse(const char *path, struct overlay_name *ret);
+
 /* Makes the files of op->plan's overlays, each on its `below`, and syncs them. */
 int overlays_create(struct op *op, struct err *err);
 

@@ -363,7 +363,8 @@ int queue_start(struct engine *e, struct err *err)
 
 	if (r >= 0)
 		r = thread_start(e, checksum_thread, err);
-
+	if (r >= 0)
+		r = thread_start(e, house_thread, err);
 	for (int i = 0; i < REFRESHERS && r >= 0; i++)
 		r = thread_start(e, refresh_thread, err);
 	for (int i = 0; i < OPERATION_WORKERS && r >= 0; i++)
@@ -382,6 +383,7 @@ void queue_stop(struct engine *e)
 	pthread_cond_broadcast(&e->news_wake);
 	pthread_cond_broadcast(&e->sums.wake);
 	pthread_cond_broadcast(&e->refreshes.wake);
+	pthread_cond_broadcast(&e->house.wake);
 	pthread_cond_broadcast(&e->changed);
 	pthread_mutex_unlock(&e->lock);
 	for (size_t i = 0; i < e->n_workers; i++)

@@ -56,13 +56,13 @@ static void look_as_guest(struct engine *e, struct slot *s, enum look how)
 	pthread_mutex_unlock(&e->lock);
 }
 
-static bool is_fresh(const struct slot *s, unsigned max_age_ms)
+bool is_younger(const struct timespec *monotonic, unsigned ms)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (now.tv_sec - s->looked.tv_sec) * 1000 +
-	       (now.tv_nsec - s->looked.tv_nsec) / 1000000 < (long)max_age_ms;
+	return (now.tv_sec - monotonic->tv_sec) * 1000 +
+	       (now.tv_nsec - monotonic->tv_nsec) / 1000000 < (long)ms;
 }
 
 void vm_refresh_now(struct engine *e, struct slot *s)
@@ -139,7 +139,7 @@ static bool is_over(const struct timespec *due)
 }
 
 /* For one that begins from now on. The lock is held; it is asked for. */
-static void wait_for_refresh(struct engine *e, const struct refresh *refresh)
+void refresh_wait(struct engine *e, const struct refresh *refresh)
 {
 	uint64_t wanted = refresh->ended + (refresh->running ? 2 : 1);
 	struct timespec until;
@@ -165,12 +165,12 @@ void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms)
 	LOCK_SCOPE(&e->lock);
 
 	s = slot_by_id(e, vm_id);
-	if (!s || !e->connected || (max_age_ms && is_fresh(s, max_age_ms)))
+	if (!s || !e->connected || (max_age_ms && is_younger(&s->looked, max_age_ms)))
 		return;
 	if (!s->refresh.wanted && !s->refresh.running)
 		put_refresh(e, s);
 	s->refresh.wanted = true;
-	wait_for_refresh(e, &s->refresh);
+	refresh_wait(e, &s->refresh);
 }
 
 void engine_vms_refresh(struct engine *e)
@@ -181,28 +181,38 @@ void engine_vms_refresh(struct engine *e)
 		return;
 	e->list_refresh.wanted = true;
 	pthread_cond_signal(&e->refreshes.wake);
-	wait_for_refresh(e, &e->list_refresh);
+	refresh_wait(e, &e->list_refresh);
 }
 
-/* The lock is held, and let go of meanwhile. `s` is NULL for the list. */
-static void do_refresh(struct engine *e, struct refresh *refresh, struct slot *s)
+void refresh_begin(struct refresh *refresh)
 {
 	clock_gettime(CLOCK_MONOTONIC, &refresh->due);
 	refresh->due.tv_sec += WAIT_MS / 1000;
 	refresh->wanted = false;
 	refresh->running = true;
+}
+
+void refresh_end(struct engine *e, struct refresh *refresh)
+{
+	refresh->running = false;
+	refresh->ended++;
+	pthread_cond_broadcast(&e->changed);
+}
+
+/* The lock is held, and let go of meanwhile. `s` is NULL for the list. */
+static void do_refresh(struct engine *e, struct refresh *refresh, struct slot *s)
+{
+	refresh_begin(refresh);
 	pthread_mutex_unlock(&e->lock);
 	if (s)
 		vm_refresh_now(e, s);
 	else
 		look_at_list(e);
 	pthread_mutex_lock(&e->lock);
-	refresh->running = false;
-	refresh->ended++;
+	refresh_end(e, refresh);
 	/* Somebody asked meanwhile. */
 	if (refresh->wanted && s)
 		put_refresh(e, s);
-	pthread_cond_broadcast(&e->changed);
 }
 
 void *refresh_thread(void *engine)

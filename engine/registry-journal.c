@@ -101,7 +101,7 @@ int journal_open_ops(struct registry *r, uint32_t vm_id, struct journal_op **ret
 	LOCK_SCOPE(&r->lock);
 	int rc;
 
-	rc = sql_prepare(r, &stmt, err, "SELECT id, kind, step, plan FROM operation"
+	rc = sql_prepare(r, &stmt, err, "SELECT id, kind, step, plan, vm FROM operation"
 				    " WHERE vm = ?1 OR ?1 = 0 ORDER BY id", "i", (int64_t)vm_id);
 	while (rc >= 0 && (rc = sql_step(r, stmt, err)) > 0) {
 		struct journal_op *op = vec_add(&found);
@@ -110,6 +110,7 @@ int journal_open_ops(struct registry *r, uint32_t vm_id, struct journal_op **ret
 		op->kind = sql_text(stmt, 1);
 		op->step = sql_text(stmt, 2);
 		op->plan = sql_text(stmt, 3);
+		op->vm = sqlite3_column_int(stmt, 4);
 	}
 	if (rc < 0) {
 		journal_ops_free(found.at, found.n);

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <sys/file.h>
 
@@ -110,60 +111,122 @@ static int bring_up_to_date(struct registry *r, int version, struct err *err)
 	return rc;
 }
 
-static int set_up(struct registry *r, struct err *err)
+static int check_version(struct registry *r, int *ret, struct err *err)
 {
 	cleanup_stmt sqlite3_stmt *stmt = NULL;
-	int version, rc;
+	int version, rc = sql_prepare(r, &stmt, err, "PRAGMA user_version", "");
 
-	if (sqlite3_exec(r->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-				"PRAGMA foreign_keys=ON;", NULL, NULL, NULL) != SQLITE_OK)
-		return sql_err(r, err);
-	rc = sql_prepare(r, &stmt, err, "PRAGMA user_version", "");
 	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
 		return rc;
 	version = sqlite3_column_int(stmt, 0);
 	if (version > SCHEMA_VERSION)
 		return err_set(err, EINVAL, "it was written by a newer kwsfs (schema %d, this one "
 			       "knows %d): install that one again", version, SCHEMA_VERSION);
-	finalize_p(&stmt);
-	stmt = NULL;
+	if (ret)
+		*ret = version;
+	return 0;
+}
+
+static int set_up(struct registry *r, struct err *err)
+{
+	int version, rc;
+
+	if (sqlite3_exec(r->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+				"PRAGMA foreign_keys=ON;", NULL, NULL, NULL) != SQLITE_OK)
+		return sql_err(r, err);
+	rc = check_version(r, &version, err);
+	if (rc < 0)
+		return rc;
 	return bring_up_to_date(r, version, err);
+}
+
+/* The lock, without which nothing is opened. */
+static int take_lock(struct registry *r, const char *path, struct err *err)
+{
+	cleanup_free char *lock_path = xasprintf("%s.lock", path);
+
+	r->lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (r->lock_fd < 0)
+		return err_sys(err, errno, "cannot create %s", lock_path);
+	if (flock(r->lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return err_set(err, EBUSY, "another kwsfs uses the registry %s: end it, or give "
+			       "this one a state= folder of its own", path);
+	/* What an earlier one has said there is not true any more. */
+	return ftruncate(r->lock_fd, 0) < 0 ? err_sys(err, errno, "cannot write %s", lock_path) : 0;
+}
+
+static int open_database(struct registry *r, const char *path, int flags, struct err *err)
+{
+	if (sqlite3_open_v2(path, &r->db, flags | SQLITE_OPEN_FULLMUTEX, NULL) != SQLITE_OK)
+		return err_set(err, EIO, "cannot open the registry %s: %s", path,
+			       r->db ? sqlite3_errmsg(r->db) : "out of memory");
+	sqlite3_busy_timeout(r->db, 5000);
+	return 0;
+}
+
+static struct registry *registry_new(void)
+{
+	struct registry *r = xnew(struct registry);
+
+	pthread_mutex_init(&r->lock, NULL);
+	r->lock_fd = -1;
+	return r;
 }
 
 int registry_open(const char *path, struct registry **ret, struct err *err)
 {
-	cleanup_free char *lock_path = xasprintf("%s.lock", path);
-	struct registry *r = xnew(struct registry);
-	int rc;
+	struct registry *r = registry_new();
+	int rc = take_lock(r, path, err);
 
-	pthread_mutex_init(&r->lock, NULL);
-	r->lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (r->lock_fd < 0) {
-		rc = err_sys(err, errno, "cannot create %s", lock_path);
-		goto fail;
-	}
-	if (flock(r->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		rc = err_set(err, EBUSY, "another kwsfs uses the registry %s: end it, or give "
-			     "this one a state= folder of its own", path);
-		goto fail;
-	}
-	if (sqlite3_open_v2(path, &r->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-			    SQLITE_OPEN_FULLMUTEX, NULL) != SQLITE_OK) {
-		rc = err_set(err, EIO, "cannot open the registry %s: %s", path,
-			     r->db ? sqlite3_errmsg(r->db) : "out of memory");
-		goto fail;
-	}
-	sqlite3_busy_timeout(r->db, 5000);
-	rc = set_up(r, err);
-	if (rc < 0) {
+	if (rc >= 0)
+		rc = open_database(r, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
+	if (rc >= 0 && (rc = set_up(r, err)) < 0)
 		err_wrap(err, "cannot use the registry %s", path);
-		goto fail;
+	if (rc < 0) {
+		registry_close(r);
+		return rc;
 	}
 	*ret = r;
 	return 0;
-fail:
-	registry_close(r);
-	return rc;
+}
+
+int registry_open_to_look(const char *path, struct registry **ret, struct err *err)
+{
+	struct registry *r = registry_new();
+	cleanup_free char *lock_path = xasprintf("%s.lock", path);
+	bool missing = access(path, F_OK) < 0, free_to_take = access(lock_path, F_OK) < 0;
+	int rc = missing && free_to_take ? 0 : take_lock(r, path, err);
+
+	if (rc >= 0 && missing)
+		rc = open_database(r, ":memory:", SQLITE_OPEN_READWRITE, err);
+	else if (rc >= 0)
+		rc = open_database(r, path, SQLITE_OPEN_READONLY, err);
+	if (rc >= 0)
+		rc = missing ? set_up(r, err) : check_version(r, NULL, err);
+	if (rc < 0) {
+		registry_close(r);
+		return rc;
+	}
+	*ret = r;
+	return 0;
+}
+
+void registry_say_mountpoint(struct registry *r, const char *mountpoint)
+{
+	/* It is a help to others only: whoever cannot read it has to be told. */
+	if (pwrite(r->lock_fd, mountpoint, strlen(mountpoint), 0) < 0)
+		errno = 0;
+}
+
+char *registry_mountpoint(const char *path)
+{
+	cleanup_free char *lock_path = xasprintf("%s.lock", path);
+	cleanup_close int fd = open(lock_path, O_RDONLY | O_CLOEXEC);
+	char said[PATH_MAX + 1] = "";
+
+	if (fd >= 0 && pread(fd, said, PATH_MAX, 0) < 0)
+		said[0] = '\0';
+	return xstrdup(said);
 }
 
 void registry_close(struct registry *r)

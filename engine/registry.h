@@ -19,7 +19,18 @@ struct registry;
 /* Makes file and schema if they are missing. EBUSY if another process has the
  * registry open: two daemons over one state would undo each other's work. */
 int registry_open(const char *path, struct registry **ret, struct err *err);
+/* For looking only: nothing is written, and a file that is missing is as an empty one.
+ * EBUSY as above. */
+int registry_open_to_look(const char *path, struct registry **ret, struct err *err);
 void registry_close(struct registry *r); /* NULL is allowed */
+
+/* Says to who finds the registry locked where the process that has it is mounted. */
+void registry_say_mountpoint(struct registry *r, const char *mountpoint);
+/* What it said, "" if nothing; the caller frees it. */
+char *registry_mountpoint(const char *path);
+
+/* What sqlite finds wrong with the file, "" if nothing. The caller frees *ret. */
+int registry_integrity(struct registry *r, char **ret, struct err *err);
 
 /* ---- VMs ---- */
 
@@ -35,6 +46,16 @@ struct registry_vm {
 /* The row of a VM; made from *defaults if there is none yet. */
 int registry_vm(struct registry *r, const char *uuid, const struct registry_vm *defaults,
 		struct registry_vm *ret, struct err *err);
+/* The row of a VM that was seen before; -ENOENT. */
+int registry_vm_find(struct registry *r, const char *uuid, uint32_t *ret_id, struct err *err);
+
+/* Every VM that was ever seen. The caller frees *ret. */
+struct registry_vm_seen {
+	uint32_t id;
+	char uuid[37];
+};
+int registry_vms(struct registry *r, struct registry_vm_seen **ret, size_t *ret_n,
+		 struct err *err);
 int registry_vm_update(struct registry *r, const struct registry_vm *vm, struct err *err);
 
 /* ---- snapshots ---- */
@@ -145,6 +166,7 @@ int registry_tombstone_drop(struct registry *r, int64_t id, struct err *err);
 
 struct journal_op {
 	int64_t id;
+	uint32_t vm;
 	char *kind;
 	char *step; /* the one that was begun last, "" if none was */
 	char *plan; /* JSON, see plan.h */

@@ -14,6 +14,7 @@
 #include <errno.h>
 
 DEFINE_CLEANUP(struct vm_list, vm_list_unref);
+DEFINE_CLEANUP(struct orphan_list, orphan_list_unref);
 
 int node_text(struct fs *fs, const struct node *n, char **ret, size_t *ret_length, struct err *err)
 {
@@ -53,6 +54,12 @@ static struct timespec time_of(struct fs *fs, const struct node *n)
 	case TIME_SNAPSHOT:
 		t = n->snapshot->created;
 		break;
+	case TIME_ORPHANS: {
+		cleanup(orphan_list_unref_p) struct orphan_list *list = engine_orphans(fs->e);
+
+		t = list->changed;
+		break;
+	}
 	}
 	return t;
 }
@@ -80,6 +87,12 @@ static int set_size(struct fs *fs, const struct node *n, struct stat *st, struct
 
 	if (n->row->type == ROW_DIR) {
 		st->st_nlink = links(fs, n);
+		return 0;
+	}
+	if (n->row->type == ROW_ORPHAN) {
+		st->st_size = n->orphan->size;
+		st->st_blocks = (n->orphan->allocated + BLOCK - 1) / BLOCK;
+		st->st_mtim = st->st_atim = st->st_ctim = n->orphan->changed;
 		return 0;
 	}
 	if (n->row->type == ROW_IMAGE) {

@@ -134,6 +134,7 @@ void handles_close(struct fs *fs);
 
 /* verbs.c */
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
 	       const char *new_name, unsigned flags);
@@ -141,7 +142,6 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		struct fuse_file_info *fi);
 
 /* forbidden.c */
-void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev);
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       struct fuse_file_info *fi);
@@ -166,7 +166,7 @@ void waits_stop(struct fs *fs); /* once, after a start: ends all waits, new ones
 void waits_free(struct waits *w);
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 
-/* A file that is open: ctl.c serves ROW_TEXT, image.c ROW_IMAGE. */
+/* A file that is open: ctl.c serves ROW_TEXT, image.c ROW_IMAGE, orphan.c ROW_ORPHAN. */
 struct file {
 	struct handle handle;
 	void (*read)(fuse_req_t req, struct file *f, size_t size, off_t off);
@@ -179,6 +179,10 @@ int text_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi, st
 	      struct err *err);
 int image_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi,
 		    struct file **ret, struct err *err);
+
+/* orphan.c: ROW_ORPHAN */
+int orphan_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi,
+		     struct file **ret, struct err *err);
 
 /* notify.c */
 struct notifier *notifier_new(void);

@@ -29,13 +29,6 @@ static void forbid_making(fuse_req_t req, fuse_ino_t parent, const char *name)
 	       "themselves");
 }
 
-/* So rm -r of a VM's directory cannot delete the half of a snapshot. */
-void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-	forbid(req, parent, name, "'%s' cannot be removed: nothing but rmdir of a snapshot "
-	       "deletes");
-}
-
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev)
 {
 	forbid_making(req, parent, name);

@@ -34,3 +34,18 @@ struct key ino_to_key(uint64_t ino)
 	key.kind = take_bits(&ino, KIND_BITS);
 	return key;
 }
+
+struct key orphan_key(uint64_t id)
+{
+	struct key key = { .kind = KIND_ORPHAN };
+
+	key.snapshot = take_bits(&id, SNAPSHOT_BITS);
+	key.vm = take_bits(&id, VM_BITS);
+	key.index = take_bits(&id, INDEX_BITS);
+	return key;
+}
+
+uint64_t key_orphan(struct key key)
+{
+	return ((uint64_t)key.index << VM_BITS | key.vm) << SNAPSHOT_BITS | key.snapshot;
+}

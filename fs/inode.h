@@ -45,6 +45,11 @@ enum kind {
 	KIND_JOB_STATUS = 29,
 	KIND_JOB_CANCEL = 30,
 	KIND_MAX_DEPTH = 31,
+	KIND_LOST_FOUND = 32,
+	KIND_ORPHAN = 33,
+	KIND_LOST_KWS = 34,
+	KIND_LOST_LAST_ERROR = 35,
+	KIND_FSCK = 36,
 };
 
 #define KIND_BITS 7
@@ -76,6 +81,10 @@ static inline uint32_t index_partition(uint32_t index)
 {
 	return index & ((1u << PARTITION_BITS) - 1);
 }
+
+/* The key of an orphan: its id takes the room of all the others. */
+struct key orphan_key(uint64_t id);
+uint64_t key_orphan(struct key key);
 
 /* 0 if an id has become too large for its bits: such a thing is not shown. */
 uint64_t key_to_ino(struct key key);

@@ -14,12 +14,23 @@ static bool job_runs(struct fs *fs, uint32_t vm, uint32_t job)
 	return status.running && status.id == job;
 }
 
+static bool resolve_orphan(struct fs *fs, struct node *n)
+{
+	n->orphans = engine_orphans(fs->e);
+	for (size_t i = 0; i < n->orphans->n && !n->orphan; i++)
+		if (n->orphans->orphans[i].id == key_orphan(n->key))
+			n->orphan = &n->orphans->orphans[i];
+	return n->orphan;
+}
+
 /* False if it is gone, or if no such key was ever given away: NFS clients send
  * back what they like. */
 static bool resolve(struct fs *fs, struct node *n)
 {
 	n->row = row_of(n->key.kind);
 	if (!n->row)
+		return false;
+	if (n->row->type == ROW_ORPHAN && !resolve_orphan(fs, n))
 		return false;
 	if (n->row->level >= LEVEL_VM && !(n->vm = engine_vm(fs->e, n->key.vm)))
 		return false;
@@ -46,6 +57,7 @@ int node_open(struct fs *fs, struct key key, struct node *ret, struct err *err)
 		return err_set(err, ESTALE, "this is not there any more");
 	*ret = n;
 	n.vm = NULL;
+	n.orphans = NULL;
 	return 0;
 }
 
@@ -58,6 +70,8 @@ void node_close(struct node *n)
 {
 	vm_unref(n->vm);
 	n->vm = NULL;
+	orphan_list_unref(n->orphans);
+	n->orphans = NULL;
 }
 
 /* `key`, as far as `row` is about it: the key of a row above, or of a row with a

@@ -23,6 +23,15 @@ int show_version(struct fs *fs, const struct node *n, FILE *out, struct err *err
 	return 0;
 }
 
+int show_orphans_last_error(struct fs *fs, const struct node *n, FILE *out, struct err *err)
+{
+	cleanup_free char *msg = engine_orphans_last_error(fs->e);
+
+	if (msg[0])
+		fprintf(out, "%s\n", msg);
+	return 0;
+}
+
 int show_state(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 {
 	fprintf(out, "%s\n", n->vm->state);

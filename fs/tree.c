@@ -28,6 +28,7 @@
 #include <limits.h>
 
 DEFINE_CLEANUP(struct vm_list, vm_list_unref);
+DEFINE_CLEANUP(struct orphan_list, orphan_list_unref);
 
 /* ---- VMs ---- */
 
@@ -283,6 +284,38 @@ static bool partitions_find(struct fs *fs, const struct node *dir, const struct 
 
 static const struct many each_partition = { partitions_each, partitions_find, NULL };
 
+/* ---- orphans ---- */
+
+static void orphans_each(struct fs *fs, const struct node *dir, const struct row *row,
+			 each_fn *fn, void *opaque)
+{
+	cleanup(orphan_list_unref_p) struct orphan_list *list = engine_orphans(fs->e);
+
+	for (size_t i = 0; i < list->n; i++)
+		fn(opaque, list->orphans[i].name, orphan_key(list->orphans[i].id));
+}
+
+static bool orphans_find(struct fs *fs, const struct node *dir, const struct row *row,
+			 const char *name, struct key *ret)
+{
+	struct search search = { name, ret, false };
+
+	orphans_each(fs, dir, row, compare, &search);
+	return search.found;
+}
+
+static const struct many each_orphan = { orphans_each, orphans_find, NULL };
+
+static void orphans_refresh(struct fs *fs, const struct node *dir, unsigned max_age_ms)
+{
+	engine_orphans_refresh(fs->e, max_age_ms);
+}
+
+static void orphan_remove(struct fs *fs, const struct node *n, engine_done *done, void *opaque)
+{
+	engine_orphan_remove(fs->e, n->orphan->id, done, opaque);
+}
+
 /* ---- the table ---- */
 
 #define READ_ONLY 0444
@@ -370,6 +403,16 @@ static const struct row rows[] = {
 	/* Not lasting: it changes when it gets another parent. */
 	{ KIND_BACKUP_DISK, KIND_BACKUP_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
 	  .suffix = ".qcow2", .shape = SHAPE_LAYER, .mode = READ_ONLY, .time = TIME_SNAPSHOT },
+
+	{ KIND_LOST_FOUND, KIND_ROOT, LEVEL_TREE, ROW_DIR, "lost+found", .mode = 0700,
+	  .time = TIME_ORPHANS, .refresh = orphans_refresh },
+	{ KIND_ORPHAN, KIND_LOST_FOUND, LEVEL_TREE, ROW_ORPHAN, .many = &each_orphan, .mode = 0400,
+	  .remove = orphan_remove,
+	  .stays = "it is a view of a file elsewhere: cp keeps it, rm deletes it" },
+	{ KIND_LOST_KWS, KIND_LOST_FOUND, LEVEL_TREE, ROW_DIR, ".kws", .mode = 0700,
+	  .time = TIME_MOUNTED },
+	{ KIND_LOST_LAST_ERROR, KIND_LOST_KWS, LEVEL_TREE, ROW_TEXT, "last_error", .mode = 0400,
+	  .time = TIME_MOUNTED, .show = show_orphans_last_error },
 };
 
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))

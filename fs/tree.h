@@ -22,6 +22,8 @@ struct node {
 	struct vm *vm;                     /* a reference; NULL above the VMs */
 	const struct snapshot *snapshot;   /* of `vm`, or NULL */
 	const struct snapshot_disk *disk;  /* of `snapshot`, or NULL */
+	struct orphan_list *orphans;       /* a reference, or NULL */
+	const struct orphan *orphan;       /* of `orphans` */
 };
 
 enum row_type {
@@ -29,6 +31,7 @@ enum row_type {
 	ROW_LINK,
 	ROW_TEXT,  /* rendered when it is opened */
 	ROW_IMAGE, /* a disk of a snapshot */
+	ROW_ORPHAN, /* a file that nobody needs */
 };
 
 /* What a row is about, and so what of a key says which one it is. */
@@ -40,6 +43,7 @@ enum row_time {
 	TIME_LIST,     /* when a VM last came or went */
 	TIME_VM,       /* when the VM's list of snapshots last changed */
 	TIME_SNAPSHOT, /* when the snapshot was taken */
+	TIME_ORPHANS,  /* when an orphan last came or went */
 };
 
 /* Told of each thing that a row with many stands for. */
@@ -93,7 +97,8 @@ struct row {
 	/* ROW_DIR: mkdir of `name` in it. NULL: refused. */
 	void (*make)(struct fs *fs, const struct node *dir, const char *name, engine_done *done,
 		     void *opaque);
-	/* ROW_DIR: rmdir of it, mv of it inside its directory. NULL: refused with `stays`. */
+	/* rmdir of it, or rm if it is a file; mv of it inside its directory. NULL: refused
+	 * with `stays`. */
 	void (*remove)(struct fs *fs, const struct node *n, engine_done *done, void *opaque);
 	void (*rename)(struct fs *fs, const struct node *n, const char *name, engine_done *done,
 		       void *opaque);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What changes something: mkdir, rmdir, mv, chown and chmod. Which of them a
+ * What changes something: mkdir, rmdir, rm, mv, chown and chmod. Which of them a
  * place of the tree knows is said by its row; the rest is refused here.
  */
 #include "fs/core.h"
@@ -51,7 +51,7 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	dir.row->make(fs, &dir, p->name, pending_done, p);
 }
 
-/* ---- rmdir and mv ---- */
+/* ---- rmdir, rm and mv ---- */
 
 /* Finds what is to be removed or renamed. */
 static int find_subject(struct fs *fs, fuse_ino_t parent, const char *name, struct node *ret,
@@ -80,6 +80,30 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	if (!n.row->remove) {
 		err_set(&err, EPERM, "'%s' cannot be removed: %s", name, why_it_stays(n.row));
+		refuse(fs, req, n.vm, &err);
+		return;
+	}
+	n.row->remove(fs, &n, pending_done, pending_new(fs, req, &n, pending_reply_ok));
+}
+
+/* So rm -r of a VM's directory cannot delete the half of a snapshot. */
+static const char *why_file_stays(const struct row *row)
+{
+	return row->stays ? row->stays : "nothing but rmdir of a snapshot deletes";
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	cleanup_node struct node n = NODE_INIT;
+	struct fs *fs = FS(req);
+	struct err err = ERR_INIT;
+
+	if (find_subject(fs, parent, name, &n, &err) < 0) {
+		fuse_reply_err(req, err.code);
+		return;
+	}
+	if (!n.row->remove) {
+		err_set(&err, EPERM, "'%s' cannot be removed: %s", name, why_file_stays(n.row));
 		refuse(fs, req, n.vm, &err);
 		return;
 	}
