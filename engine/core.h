@@ -170,6 +170,15 @@ struct engine {
 int engine_open_on(struct hv *hv, const struct engine_options *opts,
 		   const struct engine_observer *observer, struct engine **ret, struct err *err);
 
+/* Without threads, and without a look at the VMs. If nothing is to be written the
+ * registry is only read, and may be missing. */
+int engine_open_to_check(const struct engine_options *opts, bool write, struct engine **ret,
+			 struct err *err);
+
+/* Where the kwsfs that has the state is mounted, "" if that is not known. The caller
+ * frees it. */
+char *engine_mountpoint(const char *state_dir);
+
 /* ---- vms.c: slots and what is published of them ---- */
 
 struct slot *slot_by_id(struct engine *e, uint32_t id);      /* lock held */

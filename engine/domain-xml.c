@@ -26,8 +26,10 @@ static void parse_backing(struct xml_disk *d, xmlNode *disk)
 	for (xmlNode *b = xml_child(disk, "backingStore"); b; b = xml_child(b, "backingStore")) {
 		xmlNode *source = xml_child(b, "source");
 
-		if (!source)
-			break; /* an empty one closes the chain */
+		if (!source) { /* an empty one closes the chain */
+			d->backing_ends = true;
+			break;
+		}
 		d->backing = xreallocarray(d->backing, d->n_backing + 1, sizeof(*d->backing));
 		d->backing[d->n_backing++] = (struct xml_layer){
 			.path = source_path(source),
@@ -142,6 +144,25 @@ const struct xml_disk *domain_xml_disk(const struct domain_xml *d, const char *t
 		if (streq(d->disks[i].target, target))
 			return &d->disks[i];
 	return NULL;
+}
+
+int domain_xml_forget_chain(const char *xml, const char *target, char **ret, struct err *err)
+{
+	cleanup(xml_doc_free_p) xmlDoc *doc = NULL;
+	xmlNode *devices;
+	int r = xml_doc_parse(xml, "domain", &doc, err);
+
+	if (r < 0)
+		return r;
+	devices = xml_child(xmlDocGetRootElement(doc), "devices");
+	for (xmlNode *d = xml_child(devices, "disk"); d; d = xml_next(d, "disk")) {
+		cleanup_free char *name = xml_attribute(xml_child(d, "target"), "dev");
+
+		if (streq(name, target))
+			xml_remove(xml_child(d, "backingStore"));
+	}
+	*ret = xml_print(xmlDocGetRootElement(doc));
+	return 0;
 }
 
 /* ---- other files in the place of a disk's ---- */

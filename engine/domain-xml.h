@@ -31,6 +31,7 @@ struct xml_disk {
 	 * the names by which block commit knows the layers. */
 	struct xml_layer *backing;
 	size_t n_backing;
+	bool backing_ends; /* ... and it is said that nothing is under the last */
 };
 
 struct domain_xml {
@@ -112,6 +113,10 @@ int snapshot_xml_domain(const char *xml, char **ret, struct err *err);
  * the sources (qcow2) of their disks. The caller frees *ret. */
 int snapshot_xml_definition(const char *xml, const char *domain_name,
 			    const struct overlay *overlays, size_t n, char **ret, struct err *err);
+
+/* Takes the <backingStore> of a disk out of a domain's XML: libvirt then looks at the
+ * headers. The caller frees *ret. */
+int domain_xml_forget_chain(const char *xml, const char *target, char **ret, struct err *err);
 
 /* Puts other files in the place of a domain's disk sources. *ret_changed (may
  * be NULL) tells whether there was anything to do. The caller frees *ret. */

@@ -110,9 +110,14 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 	house_init(e);
 }
 
+static char *registry_path(const char *state_dir)
+{
+	return xasprintf("%s/registry.db", state_dir);
+}
+
 static int open_registry(struct engine *e, struct err *err)
 {
-	cleanup_free char *path = xasprintf("%s/registry.db", e->state_dir);
+	cleanup_free char *path = registry_path(e->state_dir);
 	int r = folder_make(e->state_dir, 0700, err);
 
 	return r < 0 ? r : registry_open(path, &e->registry, err);
@@ -157,8 +162,39 @@ int engine_open_on(struct hv *hv, const struct engine_options *opts,
 		engine_close(e);
 		return r;
 	}
+	if (opts->mountpoint)
+		registry_say_mountpoint(e->registry, opts->mountpoint);
 	*ret = e;
 	return 0;
+}
+
+int engine_open_to_check(const struct engine_options *opts, bool write, struct engine **ret,
+			 struct err *err)
+{
+	static const struct engine_observer nobody;
+	cleanup_free char *path = registry_path(opts->state_dir);
+	struct engine *e = xnew(struct engine);
+	int r;
+
+	set_up(e, opts, &nobody);
+	r = write ? open_registry(e, err) : registry_open_to_look(path, &e->registry, err);
+	if (r >= 0)
+		r = check_store(e, err);
+	if (r >= 0)
+		r = hv_libvirt_open(opts->uri, &e->hv_events, &e->hv, err);
+	if (r < 0) {
+		engine_close(e);
+		return r;
+	}
+	*ret = e;
+	return 0;
+}
+
+char *engine_mountpoint(const char *state_dir)
+{
+	cleanup_free char *path = registry_path(state_dir);
+
+	return registry_mountpoint(path);
 }
 
 int engine_open(const struct engine_options *opts, const struct engine_observer *observer,

@@ -288,6 +288,23 @@ int engine_orphan_open(const struct orphan *o, int *ret_fd, struct err *err);
  * does, or may. */
 void engine_orphan_remove(struct engine *e, uint64_t id, engine_done *done, void *opaque);
 
+/* ---- checking ---- */
+
+/* What the last line of a report says: findings that are mended, and that are not. */
+#define FSCK_SUMMARY "%zu fixed, %zu left"
+
+/* Checks registry, journal, libvirt, images and files against each other, and with
+ * `repair` mends what can be mended without risk. *ret_report is set before `done` is
+ * called, and the caller frees it: a line for each finding, and the summary. After a
+ * failure it has no summary, or is not set. */
+void engine_fsck(struct engine *e, bool repair, char **ret_report, engine_done *done,
+		 void *opaque);
+
+/* The same where no kwsfs is mounted. -EBUSY if one is: *ret_mountpoint says where, ""
+ * if it is not known (the caller frees it). Without `repair` nothing is written. */
+int engine_fsck_alone(const struct engine_options *opts, bool repair, char **ret_report,
+		      char **ret_mountpoint, struct err *err);
+
 /* As engine_last_error, of what is about no VM. */
 char *engine_orphans_last_error(struct engine *e);
 

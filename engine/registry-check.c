@@ -50,9 +50,10 @@ static int ask(struct registry *r, const char *pragma, char **ret, struct err *e
 	cleanup_stmt sqlite3_stmt *stmt = NULL;
 	int rc = sql_prepare(r, &stmt, err, pragma, "");
 
-	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
+	if (rc < 0)
 		return rc;
-	*ret = rc > 0 ? sql_text(stmt, 0) : xstrdup("");
+	rc = sql_step(r, stmt, NULL);
+	*ret = rc < 0 ? xstrdup(sqlite3_errmsg(r->db)) : rc > 0 ? sql_text(stmt, 0) : xstrdup("");
 	if (streq(*ret, "ok"))
 		(*ret)[0] = '\0';
 	return 0;

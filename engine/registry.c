@@ -249,8 +249,10 @@ int registry_vm(struct registry *r, const char *uuid, const struct registry_vm *
 	LOCK_SCOPE(&r->lock);
 	int rc;
 
-	rc = sql_execute(r, err, "INSERT OR IGNORE INTO vm (uuid, uid, gid, mode, quiesce, max_depth)"
-			     " VALUES (?, ?, ?, ?, ?, ?)", "siiisi",
+	/* OR IGNORE would use up an id each time. */
+	rc = sql_execute(r, err, "INSERT INTO vm (uuid, uid, gid, mode, quiesce, max_depth)"
+			     " SELECT ?1, ?2, ?3, ?4, ?5, ?6"
+			     " WHERE NOT EXISTS (SELECT 1 FROM vm WHERE uuid = ?1)", "siiisi",
 		     uuid, (int64_t)defaults->uid, (int64_t)defaults->gid,
 		     (int64_t)defaults->mode, quiesce_to_string(defaults->quiesce),
 		     (int64_t)defaults->max_depth);

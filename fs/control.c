@@ -133,6 +133,15 @@ int store_checksums(struct fs *fs, const struct node *n, const char *line, engin
 	return r;
 }
 
+int ask_fsck(struct fs *fs, const struct node *n, const char *line, char **ret_answer,
+	     engine_done *done, void *opaque, struct err *err)
+{
+	if (!streq(line, "check") && !streq(line, "repair"))
+		return err_set(err, EINVAL, "write check or repair, not '%s'", line);
+	engine_fsck(fs->e, streq(line, "repair"), ret_answer, done, opaque);
+	return 0;
+}
+
 int store_revert(struct fs *fs, const struct node *n, const char *line, engine_done *done,
 		 void *opaque, struct err *err)
 {

@@ -23,6 +23,11 @@ int control_parse_revert(const char *line, unsigned *ret_flags, struct err *err)
 typedef int store_fn(struct fs *fs, const struct node *n, const char *line, engine_done *done,
 		     void *opaque, struct err *err);
 
+typedef int ask_fn(struct fs *fs, const struct node *n, const char *line, char **ret_answer,
+		   engine_done *done, void *opaque, struct err *err);
+
+ask_fn ask_fsck;
+
 store_fn store_quiesce, store_max_depth, store_description, store_pin, store_checksums, store_revert;
 store_fn store_cancel;
 

@@ -177,6 +177,9 @@ struct file {
 
 int text_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi, struct file **ret,
 	      struct err *err);
+/* ask.c: a text with `ask` */
+int question_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi,
+		  struct file **ret, struct err *err);
 int image_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi,
 		    struct file **ret, struct err *err);
 

@@ -129,6 +129,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		r = image_file_open(fs, &n, fi, &f, &err);
 	else if (n.row->type == ROW_ORPHAN)
 		r = orphan_file_open(fs, &n, fi, &f, &err);
+	else if (n.row->ask)
+		r = question_open(fs, &n, fi, &f, &err);
 	else if (n.row->type == ROW_TEXT)
 		r = text_open(fs, &n, fi, &f, &err);
 	else

@@ -23,6 +23,12 @@ int show_version(struct fs *fs, const struct node *n, FILE *out, struct err *err
 	return 0;
 }
 
+int show_fsck_help(struct fs *fs, const struct node *n, FILE *out, struct err *err)
+{
+	fputs("# kwsfs fsck asks here: check or repair\n", out);
+	return 0;
+}
+
 int show_orphans_last_error(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 {
 	cleanup_free char *msg = engine_orphans_last_error(fs->e);

@@ -10,7 +10,7 @@ typedef int show_fn(struct fs *fs, const struct node *n, FILE *out, struct err *
 /* RFC 3339, in UTC, with nanoseconds. */
 void print_time(const struct timespec *t, FILE *out);
 
-show_fn show_version, show_orphans_last_error;
+show_fn show_version, show_orphans_last_error, show_fsck_help;
 
 /* in .kws/ */
 show_fn show_state, show_status, show_last_error, show_quiesce, show_max_depth, show_job;

@@ -328,6 +328,8 @@ static const struct row rows[] = {
 	{ KIND_ROOT, KIND_ROOT, LEVEL_TREE, ROW_DIR, "", .mode = 0755, .time = TIME_MOUNTED },
 	{ KIND_VERSION, KIND_ROOT, LEVEL_TREE, ROW_TEXT, "version", .mode = READ_ONLY,
 	  .time = TIME_MOUNTED, .show = show_version },
+	{ KIND_FSCK, KIND_ROOT, LEVEL_TREE, ROW_TEXT, "fsck", .mode = 0600, .time = TIME_MOUNTED,
+	  .show = show_fsck_help, .ask = ask_fsck, .action = true },
 	{ KIND_SNAPSHOTS, KIND_ROOT, LEVEL_TREE, ROW_DIR, "snapshots", .mode = 0755,
 	  .time = TIME_LIST, .refresh = vms_refresh },
 

@@ -88,6 +88,12 @@ struct row {
 	int (*store)(struct fs *fs, const struct node *n, const char *line, engine_done *done,
 		     void *opaque, struct err *err);
 
+	/* ROW_TEXT that is asked: a line that is written is a question, and what is read from
+	 * the same open file afterwards is the answer (a text, freed by the caller), which is
+	 * set before `done` is called. What nobody asked reads as `show` says. */
+	int (*ask)(struct fs *fs, const struct node *n, const char *line, char **ret_answer,
+		   engine_done *done, void *opaque, struct err *err);
+
 	/* An action: it reads as a help line that begins with #, which does
 	 * nothing when it is written. */
 	bool action;

@@ -192,7 +192,7 @@ static bool same_owner(struct fs *fs, const struct node *n, const struct stat *t
 static int check_setattr(struct fs *fs, const struct node *n, const struct stat *attr, int to_set,
 			 struct err *err)
 {
-	bool control = n->row->store != NULL;
+	bool control = n->row->store || n->row->ask;
 	const char *what = n->row->name ? n->row->name : "this";
 
 	if ((to_set & FUSE_SET_ATTR_SIZE) && !control)

@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "fs/fs.h"
 #include "mount/daemon.h"
+#include "mount/fsck.h"
 #include "mount/mountpoint.h"
 #include "mount/options.h"
 
@@ -121,6 +122,8 @@ int main(int argc, char **argv)
 	struct options o;
 	int r;
 
+	if (fsck_is_meant(argc, argv))
+		return fsck_main(argc, argv);
 	if (options_parse(argc, argv, &o, &err) < 0) {
 		fprintf(stderr, "kwsfs: %s\nkwsfs --help shows how it is used.\n", err.msg);
 		return EXIT_USAGE;

@@ -25,13 +25,16 @@ _Static_assert(DEPTH_DEFAULT == 128, "options_help says so");
 
 const char options_help[] =
 	"Usage: kwsfs [-o OPTIONS] [URI] [MOUNTPOINT]\n"
+	"       kwsfs fsck [-n|-y] [-o OPTIONS] [URI]\n"
 	"\n"
-	"Mounts the snapshots of libvirt's VMs as directories.\n"
+	"Mounts the snapshots of libvirt's VMs as directories; or checks that libvirt, the\n"
+	"images and what kwsfs keeps agree, mounted or not.\n"
 	"URI is libvirt's (" DEFAULT_URI "), MOUNTPOINT a directory (" DEFAULT_MOUNTPOINT ").\n"
 	"\n"
 	"  -f, --foreground   stay in the foreground\n"
 	"  -h, --help         show this\n"
 	"  -V, --version      show the version\n"
+	"  -n, -y             fsck: say only what is found; mend what can be without risk\n"
 	"  -o OPTION,...\n"
 	"     uri=URI         instead of the argument\n"
 	"     state=DIR       registry and journal (" DEFAULT_STATE ")\n"
@@ -298,6 +301,51 @@ static int set_arguments(struct options *o, int n, char **argv, struct err *err)
 	return 0;
 }
 
+typedef int parse_fn(int argc, char **argv, struct options *o, struct err *err);
+
+static int set_uri(struct options *o, int n, char **argv, struct err *err)
+{
+	if (n > 1)
+		return err_set(err, EINVAL, "there are too many arguments: '%s'", argv[1]);
+	if (n == 0 || streq(argv[0], "none"))
+		return 0;
+	if (o->uri)
+		return err_set(err, EINVAL, "the URI is given twice");
+	set_text(&o->uri, argv[0]);
+	return 0;
+}
+
+static int parse_fsck(int argc, char **argv, struct options *o, struct err *err)
+{
+	static const struct option longs[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
+	int c, said = 0, r = 0;
+
+	optind = 0; /* glibc: begin anew */
+	opterr = 0;
+	while (r >= 0 && (c = getopt_long(argc, argv, ":o:nyh", longs, NULL)) != -1) {
+		switch (c) {
+		case 'o':
+			r = parse_options(o, optarg, err);
+			break;
+		case 'n':
+		case 'y':
+			if (said && said != c)
+				return err_set(err, EINVAL, "-n and -y exclude each other");
+			said = c;
+			o->repair = c == 'y';
+			break;
+		case 'h':
+			o->action = ACTION_HELP;
+			return 0;
+		case ':':
+			return err_set(err, EINVAL, "%s needs a value", argv[optind - 1]);
+		default:
+			return err_set(err, EINVAL, "there is no option %s", argv[optind - 1]);
+		}
+	}
+	return r < 0 ? r : set_uri(o, argc - optind, argv + optind, err);
+}
+
 static int parse(int argc, char **argv, struct options *o, struct err *err)
 {
 	static const struct option longs[] = {
@@ -333,11 +381,12 @@ static int parse(int argc, char **argv, struct options *o, struct err *err)
 	return r < 0 ? r : set_arguments(o, argc - optind, argv + optind, err);
 }
 
-int options_parse(int argc, char **argv, struct options *ret, struct err *err)
+static int options_fill(parse_fn *parse_all, int argc, char **argv, struct options *ret,
+			struct err *err)
 {
 	struct options o = { .uid = geteuid(), .gid = getegid(), .umask = DEFAULT_UMASK,
 			     .max_depth = DEPTH_DEFAULT, .log_level = LOG_INFO };
-	int r = parse(argc, argv, &o, err);
+	int r = parse_all(argc, argv, &o, err);
 
 	if (r < 0) {
 		options_clear(&o);
@@ -353,6 +402,16 @@ int options_parse(int argc, char **argv, struct options *ret, struct err *err)
 		o.state_dir = xstrdup(DEFAULT_STATE);
 	*ret = o;
 	return 0;
+}
+
+int options_parse(int argc, char **argv, struct options *ret, struct err *err)
+{
+	return options_fill(parse, argc, argv, ret, err);
+}
+
+int options_parse_fsck(int argc, char **argv, struct options *ret, struct err *err)
+{
+	return options_fill(parse_fsck, argc, argv, ret, err);
 }
 
 void options_clear(struct options *o)

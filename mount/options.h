@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The command line: kwsfs [-o OPTIONS] [URI] MOUNTPOINT */
+/* The command line: kwsfs [-o OPTIONS] [URI] MOUNTPOINT, kwsfs fsck [-n|-y] [-o OPTIONS] [URI] */
 #ifndef KWS_MOUNT_OPTIONS_H
 #define KWS_MOUNT_OPTIONS_H
 
@@ -25,6 +25,7 @@ struct options {
 	uid_t uid;
 	gid_t gid;
 	mode_t umask;
+	bool repair;    /* fsck -y */
 	bool log_given; /* log= was among the options */
 	enum log_target log_target;
 	int log_level;
@@ -32,6 +33,8 @@ struct options {
 
 /* -EINVAL with a sentence for a command line that is wrong. `argv` is reordered. */
 int options_parse(int argc, char **argv, struct options *ret, struct err *err);
+/* The same for fsck: what follows that word. */
+int options_parse_fsck(int argc, char **argv, struct options *ret, struct err *err);
 void options_clear(struct options *o);
 
 extern const char options_help[];
