@@ -4,11 +4,19 @@
 #include "engine/fsck.h"
 
 #include "engine/backing.h"
+#include "engine/chain.h"
 #include "engine/frozen.h"
 #include "engine/own-mount.h"
 
 #include <errno.h>
 #include <fcntl.h>
+
+static void snapshot_disk_clear(struct snapshot_disk *d)
+{
+	free(d->target);
+	free(d->path);
+	free(d->format);
+}
 
 /* A chain that is walked. */
 struct walk {
@@ -155,15 +163,12 @@ void fsck_layers(struct visit *v)
 		for (size_t d = 0; x->external && d < x->n_disks; d++) {
 			cleanup_free char *of =
 				xasprintf("%s/%s: %s", v->domain->name, x->name, x->disks[d].target);
-			struct snapshot_disk frozen;
+			cleanup(snapshot_disk_clear) struct snapshot_disk frozen = { 0 };
 
 			if (!x->disks[d].frozen)
 				continue;
 			frozen = frozen_layer(&x->disks[d]);
 			check_chain(v->f, of, frozen.path, frozen.format);
-			free(frozen.target);
-			free(frozen.path);
-			free(frozen.format);
 		}
 	}
 }
@@ -185,7 +190,7 @@ static enum lies goes_through(const char *path, const char *format, const struct
 {
 	cleanup_free char *at = xstrdup(path), *as = xstrdup(format);
 
-	for (int depth = 0; at && depth < 1024; depth++) {
+	for (int depth = 0; at && depth < CHAIN_MAX_LAYERS; depth++) {
 		cleanup_free char *this = steal_pointer(&at), *this_format = steal_pointer(&as);
 
 		if (own_mount_has(this))
@@ -202,19 +207,14 @@ static enum lies goes_through(const char *path, const char *format, const struct
 static enum lies disk_goes_through(const struct xml_snapshot_disk *child,
 				   const struct xml_snapshot_disk *parent)
 {
-	struct snapshot_disk above = frozen_layer(child), below = frozen_layer(parent);
+	cleanup(snapshot_disk_clear) struct snapshot_disk above = frozen_layer(child);
+	cleanup(snapshot_disk_clear) struct snapshot_disk below = frozen_layer(parent);
 	struct layer_file file = { 0 };
 	enum lies lies = CANNOT_TELL;
 
 	if (above.path && below.path && layer_file_stat(below.path, "", &file, NULL) >= 0)
 		lies = goes_through(above.path, above.format, &file);
 	layer_file_clear(&file);
-	free(above.target);
-	free(above.path);
-	free(above.format);
-	free(below.target);
-	free(below.path);
-	free(below.format);
 	return lies;
 }
 
@@ -248,9 +248,45 @@ static void check_parent(struct visit *v, const struct snapshot_xml *x)
 	fsck_mended(v->f, remedy, metadata_set_parent(v->f->e, v->slot, x->name, "", &why), &why);
 }
 
-void fsck_parents(struct visit *v)
+/* ---- the layer that was frozen, as libvirt has it and as the images do ---- */
+
+static int write_frozen(struct visit *v, const char *name, const char *from,
+			const struct snapshot_disk *to, struct err *err)
 {
-	for (size_t i = 0; i < v->snapshots.n; i++)
-		if (v->snapshots.at[i].snapshot->name)
-			check_parent(v, v->snapshots.at[i].snapshot);
+	struct xml_rename rename = { .from = from, .to = to->path, .format = to->format };
+	struct snapshot_edit edit = { .renames = &rename, .n_renames = 1 };
+	struct engine *e = v->f->e;
+	cleanup_free char *xml = NULL;
+	int r = e->hv->ops->snapshot_xml(e->hv, v->domain->uuid, name, &xml, err);
+
+	return r < 0 ? r : metadata_redefine(e, v->slot, xml, &edit, false, err);
+}
+
+static void check_frozen(struct visit *v, const struct snapshot_xml *x)
+{
+	static const char remedy[] = "tell libvirt what the images say";
+
+	for (size_t i = 0; x->external && i < x->n_disks; i++) {
+		const struct xml_snapshot_disk *d = &x->disks[i];
+		cleanup(snapshot_disk_clear) struct snapshot_disk frozen = { 0 };
+		struct err why = ERR_INIT;
+
+		if (!d->frozen)
+			continue;
+		frozen = frozen_layer(d);
+		if (streq(frozen.path, d->frozen) ||
+		    !fsck_mendable(v->f, remedy, "%s/%s: %s: libvirt has it that %s was frozen, and it "
+				   "was %s", v->domain->name, x->name, d->target, d->frozen,
+				   frozen.path))
+			continue;
+		fsck_mended(v->f, remedy, write_frozen(v, x->name, d->frozen, &frozen, &why), &why);
+	}
+}
+
+void fsck_snapshots(struct visit *v)
+{
+	for (size_t i = 0; i < v->snapshots.n; i++) {
+		check_parent(v, v->snapshots.at[i].snapshot);
+		check_frozen(v, v->snapshots.at[i].snapshot);
+	}
 }

@@ -67,8 +67,6 @@ void fsck_mended(struct fsck *f, const char *remedy, int r, const struct err *er
 	}
 }
 
-/* ---- one VM ---- */
-
 static void visit_clear(struct visit *v)
 {
 	domain_xml_free(v->live);
@@ -88,14 +86,41 @@ static int read_domain(struct visit *v, bool config, struct domain_xml **ret, st
 	return r < 0 ? r : domain_xml_parse(xml, ret, err);
 }
 
-/* Without a daemon nobody else does it. */
-static int finish_operations(struct visit *v, struct err *err)
+/* ---- operations that were interrupted ---- */
+
+/* As a daemon does when it starts: all VMs are looked at, and their trees are settled. What
+ * is open then are merges. */
+static int settle_trees(struct fsck *f, struct err *err)
 {
-	struct engine *e = v->f->e;
 	int r;
 
+	if (!f->alone)
+		return 0;
+	r = journal_open_ops(f->e->registry, 0, &f->open, &f->n_open, err);
+	return r < 0 || !f->n_open || !f->repair ? r : look_at_all(f->e, err);
+}
+
+/* Who needs which layer is not known as long as the tree of any VM is in flux. */
+static int check_all_settled(struct engine *e, struct err *err)
+{
+	LOCK_SCOPE(&e->lock);
+
+	for (size_t i = 0; i < e->slots.n; i++)
+		if (e->slots.at[i]->unsettled)
+			return err_set(err, EBUSY, "%s", e->slots.at[i]->last_error ?:
+							 "an operation of another VM is open");
+	return 0;
+}
+
+static int finish_merges(struct visit *v, struct err *err)
+{
+	struct engine *e = v->f->e;
+	int r = check_all_settled(e, err);
+
+	if (r < 0)
+		return r;
 	pthread_mutex_lock(&e->lock);
-	v->slot->busy = true;
+	v->slot->busy = true; /* the events of its block jobs are for us */
 	pthread_mutex_unlock(&e->lock);
 	r = recover(e, v->slot, RECOVER_ALL, err);
 	pthread_mutex_lock(&e->lock);
@@ -105,37 +130,38 @@ static int finish_operations(struct visit *v, struct err *err)
 }
 
 /* In the daemon they have been settled before the visit. */
-static int check_journal(struct visit *v, struct err *err)
+static void check_journal(struct visit *v)
 {
 	static const char remedy[] = "finish it, or take it back";
-	struct journal_op *ops = NULL;
-	size_t n = 0;
-	int r = v->id ? journal_open_ops(v->f->e->registry, v->id, &ops, &n, err) : 0;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < v->f->n_open; i++) {
+		const struct journal_op *op = &v->f->open[i];
 		struct err why = ERR_INIT;
-		int settled;
+		int r;
 
-		v->open_ops = true;
-		if (!fsck_mendable(v->f, remedy, "%s: an operation (%s) was interrupted at its step "
-				   "'%s'", v->domain->name, ops[i].kind, ops[i].step))
+		if (op->vm != v->id)
 			continue;
-		settled = finish_operations(v, &why);
-		fsck_mended(v->f, remedy, settled, &why);
-		v->open_ops = settled < 0;
+		if (!fsck_mendable(v->f, remedy, "%s: an operation (%s) was interrupted at its step "
+				   "'%s'", v->domain->name, op->kind, op->step)) {
+			v->open_ops = true;
+			continue;
+		}
+		r = finish_merges(v, &why);
+		fsck_mended(v->f, remedy, r, &why);
+		v->open_ops = v->open_ops || r < 0;
 	}
-	journal_ops_free(ops, n);
-	return r;
 }
+
+/* ---- one VM ---- */
 
 int fsck_visit(struct fsck *f, const struct hv_domain *domain, struct slot *s, uint32_t id,
 	       struct err *err)
 {
 	cleanup(visit_clear) struct visit v = { .f = f, .domain = domain, .slot = s, .id = id };
-	int r = check_journal(&v, err);
+	int r;
 
-	if (r >= 0)
-		r = read_domain(&v, false, &v.live, err);
+	check_journal(&v);
+	r = read_domain(&v, false, &v.live, err);
 	if (r >= 0)
 		r = read_domain(&v, true, &v.config, err);
 	if (r >= 0)
@@ -147,7 +173,7 @@ int fsck_visit(struct fsck *f, const struct hv_domain *domain, struct slot *s, u
 	fsck_layers(&v);
 	if (v.open_ops)
 		return 0;
-	fsck_parents(&v);
+	fsck_snapshots(&v);
 	fsck_config(&v);
 	return fsck_records(&v, err);
 }
@@ -167,9 +193,13 @@ struct errand {
 static int task_visit(struct engine *e, struct slot *s, struct task *t, struct err *err)
 {
 	struct errand *errand = t->opaque;
+	size_t fixed = errand->f->fixed;
+	int r = fsck_visit(errand->f, errand->domain, s, s->id, err);
 
 	errand->visited = true;
-	return fsck_visit(errand->f, errand->domain, s, s->id, err);
+	if (errand->f->fixed > fixed)
+		look(e, s, LOOK_ALL, NULL);
+	return r;
 }
 
 static void on_visited(void *opaque, int r, const struct err *err)
@@ -268,6 +298,8 @@ static int check_all(struct fsck *f, const struct hv_domain *domains, size_t n, 
 	cleanup(orphan_list_unref_p) struct orphan_list *before = NULL;
 	int r = check_registry(f, err);
 
+	if (r >= 0)
+		r = settle_trees(f, err);
 	/* Also so that the folders are known from which the evidence is gathered. */
 	if (r >= 0)
 		r = orphans_find(f->e, &before, err);
@@ -275,6 +307,8 @@ static int check_all(struct fsck *f, const struct hv_domain *domains, size_t n, 
 		r = evidence_gather(f->e, &f->ev, err);
 	for (size_t i = 0; i < n && r >= 0; i++)
 		r = visit(f, &domains[i], err);
+	if (r >= 0 && !f->alone && is_stopping(f->e))
+		return err_set(err, ESHUTDOWN, "kwsfs is ending");
 	if (r >= 0)
 		r = fsck_gone(f, err);
 	return r < 0 ? r : check_orphans(f, err);
@@ -282,6 +316,7 @@ static int check_all(struct fsck *f, const struct hv_domain *domains, size_t n, 
 
 static void fsck_clear(struct fsck *f)
 {
+	journal_ops_free(f->open, f->n_open);
 	evidence_clear(&f->ev);
 	for (size_t i = 0; i < f->seen.n; i++)
 		layer_file_clear(&f->seen.at[i]);

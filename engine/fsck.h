@@ -21,6 +21,8 @@ struct fsck {
 	bool alone; /* there is no daemon: nobody else works on the VMs */
 	FILE *out;
 	size_t fixed, left;
+	struct journal_op *open; /* alone: the operations that were open at the beginning */
+	size_t n_open;
 	struct evidence ev; /* from before anything was repaired */
 	vec_of(struct layer_file) seen; /* layers of which all has been said */
 };
@@ -52,8 +54,8 @@ int fsck_visit(struct fsck *f, const struct hv_domain *domain, struct slot *s, u
 
 /* fsck-layers.c: the chains under the disks and the snapshots of a VM. */
 void fsck_layers(struct visit *v);
-/* ... and how those of a snapshot and its parent go together. */
-void fsck_parents(struct visit *v);
+/* ... and what libvirt's metadata of the snapshots say of them. */
+void fsck_snapshots(struct visit *v);
 
 /* fsck-registry.c: what the registry says of it. */
 int fsck_records(struct visit *v, struct err *err);

@@ -19,6 +19,7 @@
 
 #include "engine/domain-xml.h"
 #include "engine/overlay.h"
+#include "engine/own-mount.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -148,6 +149,8 @@ static int know_vms(struct engine *e, known_t *ret, struct err *err)
 
 static void add_folder(struct engine *e, const char *folder)
 {
+	if (own_mount_has(folder))
+		return; /* a VM may have had its disk on an image in there */
 	for (size_t i = 0; i < e->folders.n; i++)
 		if (streq(e->folders.at[i], folder))
 			return;
@@ -696,6 +699,26 @@ static int remove_orphan(struct engine *e, const struct orphan *o, struct err *e
 	return r < 0 ? r : file_remove(&file, err);
 }
 
+/* What was known, without one. */
+static void publish_without(struct engine *e, const struct orphan_list *old, uint64_t id)
+{
+	struct orphan_list *list = xnew(struct orphan_list);
+
+	list->refs = 1;
+	list->orphans = xcalloc(old->n, sizeof(*list->orphans));
+	for (size_t i = 0; i < old->n; i++) {
+		struct orphan *o = &list->orphans[list->n];
+
+		if (old->orphans[i].id == id)
+			continue;
+		*o = old->orphans[i];
+		o->name = xstrdup(o->name);
+		o->path = xstrdup(o->path);
+		list->n++;
+	}
+	publish(e, list);
+}
+
 static int chore_remove(struct engine *e, struct chore *c, struct err *err)
 {
 	cleanup(orphan_list_unref_p) struct orphan_list *list = engine_orphans(e);
@@ -706,7 +729,7 @@ static int chore_remove(struct engine *e, struct chore *c, struct err *err)
 		err_wrap(err, "cannot delete %s", o ? o->name : "an orphan");
 		set_last_error(e, err->msg);
 	} else {
-		orphans_look(e);
+		publish_without(e, list, c->orphan);
 	}
 	return r;
 }

@@ -6,6 +6,7 @@
 #include "fs/core.h"
 
 #include "common/cleanup.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <linux/fs.h>
@@ -92,11 +93,19 @@ static const char *why_file_stays(const struct row *row)
 	return row->stays ? row->stays : "nothing but rmdir of a snapshot deletes";
 }
 
+/* For good: so there is a trace of it. */
+static void reply_deleted(struct pending *p)
+{
+	log_info("%s was deleted", p->name);
+	fuse_reply_err(p->req, 0);
+}
+
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	cleanup_node struct node n = NODE_INIT;
 	struct fs *fs = FS(req);
 	struct err err = ERR_INIT;
+	struct pending *p;
 
 	if (find_subject(fs, parent, name, &n, &err) < 0) {
 		fuse_reply_err(req, err.code);
@@ -107,7 +116,9 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		refuse(fs, req, n.vm, &err);
 		return;
 	}
-	n.row->remove(fs, &n, pending_done, pending_new(fs, req, &n, pending_reply_ok));
+	p = pending_new(fs, req, &n, reply_deleted);
+	p->name = xstrdup(name);
+	n.row->remove(fs, &n, pending_done, p);
 }
 
 /*

@@ -271,6 +271,43 @@ def test_a_parent_that_is_missing(fsck, tree, vm, libvirtd):
     fsck.mends(1)
     fsck.is_clean()
     assert vm.snapshot_tree() == {"one": None, "two": None}
+    fsck.mount.stop()
+    fsck.mount.start()
+    tree.check()
+
+
+def test_a_parent_is_seen_at_once(mount, tree, vm, libvirtd):
+    """The tree is looked at anew by whoever mended it."""
+    tree.mkdir("one")
+    tree.mkdir("two")
+    mount.stop()
+    libvirtd.terminate()
+    kept = libvirtd.folder / "lib/qemu/snapshot/web1/two.xml"
+    kept.write_text(kept.read_text().replace("<name>one</name>", "<name>nobody</name>"))
+    libvirtd.start()
+    mount.start()
+    Fsck(mount, True).mends(1)
+    tree.check()
+
+
+def test_metadata_that_virsh_has_spoilt(fsck, tree, vm):
+    """Forgetting a snapshot, libvirt writes its layers into its children."""
+    tree.mkdir("one")
+    vm.write("vda", 1, 0, 65536)
+    tree.mkdir("two")
+    right = vm.snapshot_layers()["two"]
+    vm.virsh("snapshot-delete", vm.name, "one", "--metadata")
+    assert vm.snapshot_layers()["two"] != right
+    del tree.reference["one"]
+    tree.check()
+    fsck.finds(*(rf"^web1/two: {t}: libvirt has it that {vm.paths[t]} was frozen, and it was "
+                 rf"{layer}; would: " for t, layer in right.items()))
+    fsck.mends(2)
+    fsck.is_clean()
+    assert vm.snapshot_layers()["two"] == right and vm.current == "two"
+    fsck.mount.stop()
+    fsck.mount.start()
+    tree.check()
 
 
 def add_tombstone(db, path, ino):
@@ -328,6 +365,42 @@ def test_an_operation_that_was_interrupted(alone, tree, vm):
     assert not left.exists()
     alone.mount.start()
     tree.check()
+
+
+def layer_file(path):
+    stat = os.stat(path)
+    return {"path": str(path), "format": "qcow2", "dev": stat.st_dev, "ino": stat.st_ino}
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_merge_that_was_interrupted(alone, tree, vm, running):
+    for number, name in enumerate(("one", "two"), start=1):
+        tree.mkdir(name)
+        vm.write("vda", number, 0, 65536)
+    vm.start()
+    vm.virsh("managedsave", vm.name)  # so that nothing is merged yet
+    tree.rmdir("one")
+    tree.sync()
+    assert "tombstones 2" in tree.kws("status")
+    upper = vm.snapshot_layers()["two"]["vda"]
+    plan = {"disks": [{"target": "vda", "below": layer_file(vm.paths["vda"]),
+                       "overlay": layer_file(upper)}], "children": []}
+    with alone.registry() as db:
+        db.execute("INSERT INTO operation (vm, kind, step, plan) SELECT id, 'merge', 'data', ?"
+                   " FROM vm", (json.dumps(plan),))
+    if running:
+        vm.start()
+    else:
+        vm.virsh("managedsave-remove", vm.name)
+    alone.finds(r"^web1: an operation \(merge\) was interrupted at its step 'data'; would: ")
+    assert os.path.exists(upper)
+    alone.mends(1)
+    alone.is_clean()
+    assert not os.path.exists(upper)
+    assert vm.snapshot_layers()["two"]["vda"] == str(vm.paths["vda"])
+    alone.mount.start()
+    tree.check()
+    tree.check_files()
 
 
 def fork(tree, vm):
