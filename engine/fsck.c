@@ -4,8 +4,8 @@
  *
  * Repairing is careful. What only records or describes is put right: a row of the
  * registry, a chain in a definition that the headers contradict, an operation that
- * was interrupted, a tombstone that was forgotten. No image is written here and none
- * is deleted; a layer that is buried again is merged, or deleted, by the ordinary
+ * was interrupted, a tombstone that was forgotten. Operations are ended as ever, by what
+ * is there. But for that no image is written here and none is deleted; a layer that is buried again is merged, or deleted, by the ordinary
  * collection, which proves everything for itself. The rest is said to a person.
  */
 #include "engine/fsck.h"
