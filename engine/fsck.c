@@ -3,12 +3,15 @@
  * The check as a whole: the registry's file, each VM, VMs that are gone, orphans.
  *
  * Repairing is careful. What only records or describes is put right: a row of the
- * registry, a chain in a definition that the headers contradict, an operation that
- * was interrupted, a tombstone that was forgotten. Operations are ended as ever, by what
- * is there. But for that no image is written here and none is deleted; a layer that is buried again is merged, or deleted, by the ordinary
- * collection, which proves everything for itself. The rest is said to a person.
+ * registry, a chain in a definition that the headers contradict, a tombstone that was
+ * forgotten. An operation that was interrupted is ended as ever, by what is there. But
+ * for that no image is written here and none is deleted; a layer that is buried again is
+ * merged, or deleted, by the ordinary collection, which proves everything for itself.
+ * The rest is said to a person.
  */
 #include "engine/fsck.h"
+
+#include "engine/orphans.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -12,8 +12,8 @@
 
 #include "engine/core.h"
 #include "engine/domain-xml.h"
+#include "engine/evidence.h"
 #include "engine/metadata.h"
-#include "engine/orphans.h"
 
 struct fsck {
 	struct engine *e;

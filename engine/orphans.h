@@ -4,7 +4,6 @@
 #define KWS_ENGINE_ORPHANS_H
 
 #include "engine/core.h"
-#include "engine/layers.h"
 
 /* Finds them; the caller gives them back. -EHOSTDOWN and the like. */
 int orphans_find(struct engine *e, struct orphan_list **ret, struct err *err);
@@ -12,20 +11,12 @@ int orphans_find(struct engine *e, struct orphan_list **ret, struct err *err);
 /* The same, and publishes what it finds. Without libvirt, what is known stays. */
 void orphans_look(struct engine *e);
 
-/* What speaks for a layer being needed. What is read first is what goes first: a file
- * whose operation ends, or that becomes a tombstone, while this is put together is
- * seen as what it is at one of the two ends. */
-struct evidence {
-	vec_of(struct plan *) plans; /* of the operations that are open */
-	struct layers layers;
-	vec_of(struct tombstone) graves; /* of VMs that libvirt knows */
-};
+/* Takes the list over. */
+void orphans_publish(struct engine *e, struct orphan_list *list);
 
-/* With the images in e->folders. */
-int evidence_gather(struct engine *e, struct evidence *ret, struct err *err);
-void evidence_clear(struct evidence *ev);
+/* NULL if there is none. */
+const struct orphan *orphan_find(const struct orphan_list *list, uint64_t id);
 
-/* Why it is needed, as the end of a sentence; NULL if it is not, as far as is seen. */
-const char *evidence_for(const struct evidence *ev, const struct layer_file *file);
+void orphans_set_last_error(struct engine *e, const char *msg);
 
 #endif

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kwsfs fsck: what does not agree is found and said, and what is mended is right afterwards; mounted
+"""kwsfs fsck: what does not agree is found and said, what is mended is right afterwards; mounted
 and not. And a registry that was lost: what is learned again."""
 import contextlib
 import errno
