@@ -49,6 +49,11 @@ class Mount:
         subprocess.run(["umount", "-l", self.point], stderr=subprocess.DEVNULL, check=False)
         assert "Sanitizer" not in self.log.read_text(), self.log.read_text()
 
+    def fsck(self, *arguments):
+        """kwsfs fsck: exit code, stdout and stderr."""
+        return try_run(BUILD / "mount" / "kwsfs", "fsck", *arguments, "-o", self.options,
+                       self.libvirtd.uri)
+
     def of(self, vm):
         return Tree(self, vm)
 
@@ -122,6 +127,7 @@ class Tree:
                                    top))
             needed |= {layer["filename"] for layer in chain}
         assert self.vm.images == needed
+        assert os.listdir(self.mount.point / "lost+found") == [".kws"]
         if not self.vm.running:
             self.check_disks(needed, leaks)
 

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import re
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 
 from commands import refused, run, sync, try_run
 from kwsmount import BUILD
+from test_walk import SEEDS, STEPS, Walk
 
 CLEAN, FIXED, LEFT, FAILED, USAGE = 0, 1, 4, 8, 16
 
@@ -553,6 +555,28 @@ def test_a_tombstone_in_no_chain_is_an_orphan(mount, tree, vm):
     assert len(names) == 1 and os.path.basename(left["vda"])[13:29] in names[0]
     (mount.point / "lost+found" / names[0]).unlink()
     assert not os.path.exists(left["vda"])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_walk_that_loses_it_again_and_again(mount, tree, vm, seed):
+    """What is left of deleted snapshots is found by fsck -y or shown in lost+found: in the end no
+    file is left over."""
+    walk = Walk(tree, vm, random.Random(seed))
+    for number in range(1, STEPS // 2 + 1):
+        walk.step()
+        if number % 10:
+            continue
+        tree.sync()
+        lose_registry(mount)
+        done = mount.fsck("-y")
+        assert done.returncode in (CLEAN, FIXED, LEFT), done.stdout + done.stderr
+        for name in os.listdir(mount.point / "lost+found"):
+            if name != ".kws":
+                (mount.point / "lost+found" / name).unlink()
+        done = mount.fsck()
+        assert done.returncode == CLEAN, done.stdout + done.stderr
+        tree.check()
+        tree.check_files()
 
 
 def test_the_file_that_is_asked(mount, vm):

@@ -75,7 +75,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_walk(tree, vm, seed):
+def test_walk(mount, tree, vm, seed):
     print(f"KWS_SEED={seed} KWS_STEPS={STEPS}")
     walk = Walk(tree, vm, random.Random(seed))
     for number in range(STEPS):
@@ -84,6 +84,8 @@ def test_walk(tree, vm, seed):
         tree.check()
         if number % 10 == 9:
             tree.check_files()
+            done = mount.fsck()
+            assert done.returncode == 0, done.stdout + done.stderr
     if vm.running:
         vm.stop()
     tree.check_files()
