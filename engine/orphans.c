@@ -340,6 +340,12 @@ static void add_orphan(struct orphan_list *list, const known_t *vms, const struc
 
 /* ---- looking ---- */
 
+/* A layer that was merged meanwhile is gone, and so is its tombstone. */
+static bool is_there(const struct candidate *c)
+{
+	return layer_file_is_at(&c->file, c->file.path);
+}
+
 /* One look at the folders that are known. */
 static int look_once(struct engine *e, struct orphan_list **ret, struct err *err)
 {
@@ -363,7 +369,7 @@ static int look_once(struct engine *e, struct orphan_list **ret, struct err *err
 	list->refs = 1;
 	list->orphans = xcalloc(candidates.n, sizeof(*list->orphans));
 	for (size_t i = 0; i < candidates.n; i++)
-		if (!evidence_for(&ev, &candidates.at[i].file))
+		if (!evidence_for(&ev, &candidates.at[i].file) && is_there(&candidates.at[i]))
 			add_orphan(list, &vms, &candidates.at[i]);
 	tell_copies_apart(list);
 	for (size_t i = 0; i < ev.layers.all.n; i++)
