@@ -331,8 +331,10 @@ static bool was_tried(const int64_t *tried, size_t n, int64_t id)
 
 static int round_open(struct engine *e, struct slot *s, struct round *ret, struct err *err)
 {
-	int r = registry_tombstones(e->registry, s->id, &ret->graves, &ret->n, err);
+	int r = registry_tombstones_locate(e->registry, s->id, err);
 
+	if (r >= 0)
+		r = registry_tombstones(e->registry, s->id, &ret->graves, &ret->n, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&e->lock);

@@ -57,6 +57,36 @@ int layer_file_stat(const char *path, const char *format, struct layer_file *ret
 	return 0;
 }
 
+static char this_boot[64];
+
+static void read_boot_id(void)
+{
+	cleanup_fclose FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+	if (f && fgets(this_boot, sizeof(this_boot), f))
+		this_boot[strcspn(this_boot, "\n")] = '\0';
+}
+
+const char *boot_id(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, read_boot_id);
+	return this_boot;
+}
+
+void layer_file_find_again(struct layer_file *f)
+{
+	struct stat st;
+	uint64_t dev, ino;
+
+	if (f->dev != 0 || !f->path || own_mount_has(f->path) || stat(f->path, &st) < 0)
+		return;
+	identify(&st, &dev, &ino);
+	if (ino == f->ino)
+		f->dev = dev;
+}
+
 bool layer_file_is_at(const struct layer_file *f, const char *path)
 {
 	struct layer_file found;

@@ -15,8 +15,8 @@
 struct layer_file {
 	char *path;
 	char *format;
-	uint64_t dev; /* of a block device: its own number */
-	uint64_t ino;
+	uint64_t dev; /* of a block device: its own number; 0 if it is not known, or not any more */
+	uint64_t ino; /* 0 of a block device */
 };
 
 void layer_file_clear(struct layer_file *f);
@@ -29,6 +29,14 @@ static inline bool layer_file_same(const struct layer_file *a, const struct laye
 {
 	return a->dev == b->dev && a->ino == b->ino;
 }
+
+/* Tells this boot of the machine from all others. Devices get their numbers anew
+ * at each, so that those which were noted before say nothing. Static. */
+const char *boot_id(void);
+
+/* For a file noted in an earlier boot, its `dev` being 0: that of what lies at its
+ * path, if that has its inode. As long as nothing does it stays 0. */
+void layer_file_find_again(struct layer_file *f);
 
 /* Whether that is what lies at `path` (NULL: nothing does). */
 bool layer_file_is_at(const struct layer_file *f, const char *path);

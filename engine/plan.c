@@ -83,6 +83,7 @@ char *plan_to_json(const struct plan *p)
 	struct json_object *children = json_object_new_array();
 	char *text;
 
+	put_text(o, "boot", boot_id());
 	put_text(o, "name", p->name);
 	put_text(o, "new_name", p->new_name);
 	put_text(o, "xml", p->xml);
@@ -125,7 +126,7 @@ static uint64_t get_number(struct json_object *o, const char *key)
 	return json_object_object_get_ex(o, key, &v) ? json_object_get_uint64(v) : 0;
 }
 
-static void get_file(struct json_object *o, const char *key, struct layer_file *ret)
+static void get_file(struct json_object *o, const char *key, bool this_boot, struct layer_file *ret)
 {
 	struct json_object *file;
 
@@ -133,12 +134,15 @@ static void get_file(struct json_object *o, const char *key, struct layer_file *
 		return;
 	ret->path = get_text(file, "path");
 	ret->format = get_text(file, "format");
-	ret->dev = get_number(file, "dev");
+	ret->dev = this_boot ? get_number(file, "dev") : 0;
 	ret->ino = get_number(file, "ino");
+	layer_file_find_again(ret);
 }
 
 static void get_disks(struct json_object *o, struct plan *p)
 {
+	cleanup_free char *boot = get_text(o, "boot");
+	bool this_boot = streq(boot, boot_id());
 	struct json_object *disks;
 
 	if (!json_object_object_get_ex(o, "disks", &disks))
@@ -148,9 +152,9 @@ static void get_disks(struct json_object *o, struct plan *p)
 		cleanup_free char *target = get_text(from, "target");
 		struct plan_disk *d = plan_add_disk(p, target);
 
-		get_file(from, "below", &d->below);
-		get_file(from, "overlay", &d->overlay);
-		get_file(from, "left", &d->left);
+		get_file(from, "below", this_boot, &d->below);
+		get_file(from, "overlay", this_boot, &d->overlay);
+		get_file(from, "left", this_boot, &d->left);
 		d->size = get_number(from, "size");
 		d->written = get_number(from, "written");
 	}

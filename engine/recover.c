@@ -15,7 +15,9 @@ int recover(struct engine *e, struct slot *s, enum recover how, struct err *err)
 	size_t n = 0, settled = 0;
 	int r;
 
-	r = journal_open_ops(e->registry, s->id, &ops, &n, err);
+	r = registry_tombstones_locate(e->registry, s->id, err);
+	if (r >= 0)
+		r = journal_open_ops(e->registry, s->id, &ops, &n, err);
 	for (size_t i = 0; i < n && r >= 0; i++) {
 		if (how == RECOVER_TREE && is_merge(ops[i].kind))
 			continue;

@@ -52,6 +52,31 @@ int registry_tombstone_drop(struct registry *r, int64_t id, struct err *err)
 	return sql_execute(r, err, "DELETE FROM tombstone WHERE id = ?", "i", id);
 }
 
+static int set_device(struct registry *r, const struct tombstone *t, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+
+	return sql_execute(r, err, "UPDATE tombstone SET dev = ? WHERE id = ?", "ii",
+			   (int64_t)t->file.dev, t->id);
+}
+
+int registry_tombstones_locate(struct registry *r, uint32_t vm_id, struct err *err)
+{
+	struct tombstone *found = NULL;
+	size_t n = 0;
+	int rc = registry_tombstones(r, vm_id, &found, &n, err);
+
+	for (size_t i = 0; i < n && rc >= 0; i++) {
+		if (found[i].file.dev != 0)
+			continue;
+		layer_file_find_again(&found[i].file);
+		if (found[i].file.dev != 0)
+			rc = set_device(r, &found[i], err);
+	}
+	tombstones_free(found, n);
+	return rc < 0 ? rc : 0;
+}
+
 /* ---- journal ---- */
 
 void journal_ops_free(struct journal_op *ops, size_t n)

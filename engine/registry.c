@@ -127,6 +127,31 @@ static int check_version(struct registry *r, int *ret, struct err *err)
 	return 0;
 }
 
+/* Devices have other numbers now. registry_tombstones_locate looks for the new ones. */
+static int forget_devices(struct registry *r, struct err *err)
+{
+	cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int rc = sql_prepare(r, &stmt, err, "SELECT 1 FROM boot WHERE id = ?", "s", boot_id());
+
+	if (rc >= 0)
+		rc = sql_step(r, stmt, err);
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
+	rc = sql_execute(r, err, "BEGIN IMMEDIATE", "");
+	if (rc < 0)
+		return rc;
+	rc = sql_execute(r, err, "UPDATE tombstone SET dev = 0", "");
+	if (rc >= 0)
+		rc = sql_execute(r, err, "DELETE FROM boot", "");
+	if (rc >= 0)
+		rc = sql_execute(r, err, "INSERT INTO boot (id) VALUES (?)", "s", boot_id());
+	if (rc >= 0)
+		rc = sql_execute(r, err, "COMMIT", "");
+	if (rc < 0)
+		sql_execute(r, NULL, "ROLLBACK", "");
+	return rc < 0 ? rc : 0;
+}
+
 static int set_up(struct registry *r, struct err *err)
 {
 	int version, rc;
@@ -180,7 +205,7 @@ int registry_open(const char *path, struct registry **ret, struct err *err)
 
 	if (rc >= 0)
 		rc = open_database(r, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
-	if (rc >= 0 && (rc = set_up(r, err)) < 0)
+	if (rc >= 0 && ((rc = set_up(r, err)) < 0 || (rc = forget_devices(r, err)) < 0))
 		err_wrap(err, "cannot use the registry %s", path);
 	if (rc < 0) {
 		registry_close(r);

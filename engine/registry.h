@@ -161,6 +161,8 @@ void tombstones_free(struct tombstone *t, size_t n);
 int registry_tombstones(struct registry *r, uint32_t vm_id, struct tombstone **ret, size_t *ret_n,
 			struct err *err);
 int registry_tombstone_drop(struct registry *r, int64_t id, struct err *err);
+/* Finds those again that were noted in an earlier boot, as far as their files are there. */
+int registry_tombstones_locate(struct registry *r, uint32_t vm_id, struct err *err);
 
 /* ---- journal ---- */
 

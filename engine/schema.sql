@@ -74,8 +74,13 @@ CREATE TABLE IF NOT EXISTS tombstone (
 	target TEXT NOT NULL,
 	path   TEXT NOT NULL,
 	format TEXT NOT NULL,
-	dev    INTEGER NOT NULL,
+	dev    INTEGER NOT NULL,             -- 0: noted in an earlier boot
 	ino    INTEGER NOT NULL
+);
+
+-- The boot of the machine in which the numbers of devices were noted: one row.
+CREATE TABLE IF NOT EXISTS boot (
+	id TEXT NOT NULL PRIMARY KEY
 );
 
 -- Operations that have begun and not ended.
