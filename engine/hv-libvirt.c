@@ -159,7 +159,7 @@ static int libvirt_define(struct hv *hv, const char *xml, struct err *err)
 	if (r < 0)
 		return r;
 	domain = virDomainDefineXML(c, xml);
-	return domain ? 0 : hv_libvirt_fail(of(hv), c, err);
+	return domain ? hv_libvirt_sync(c, domain, err) : hv_libvirt_fail(of(hv), c, err);
 }
 
 static int libvirt_start(struct hv *hv, const char *uuid, struct err *err)
@@ -171,6 +171,15 @@ static int libvirt_start(struct hv *hv, const char *uuid, struct err *err)
 	if (r < 0)
 		return r;
 	return virDomainCreate(domain) < 0 ? hv_libvirt_fail(of(hv), c, err) : 0;
+}
+
+static int libvirt_sync(struct hv *hv, const char *uuid, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	int r = get_domain(of(hv), uuid, &c, &domain, err);
+
+	return r < 0 ? r : hv_libvirt_sync(c, domain, err);
 }
 
 static int libvirt_destroy(struct hv *hv, const char *uuid, struct err *err)
@@ -283,7 +292,7 @@ static int create(struct hv *hv, const char *uuid, const char *xml, unsigned fla
 	if (with_agent)
 		(void)virDomainAgentSetResponseTimeout(domain, AGENT_SECONDS, 0);
 	snapshot = virDomainSnapshotCreateXML(domain, xml, flags);
-	return snapshot ? 0 : hv_libvirt_fail(of(hv), c, err);
+	return snapshot ? hv_libvirt_sync(c, domain, err) : hv_libvirt_fail(of(hv), c, err);
 }
 
 static int libvirt_snapshot_create(struct hv *hv, const char *uuid, const char *xml,
@@ -315,12 +324,12 @@ static int libvirt_snapshot_forget(struct hv *hv, const char *uuid, const char *
 	int r = get_snapshot(hv, uuid, name, &c, &snapshot, err);
 
 	if (r == -ENOENT)
-		return 0;
+		return libvirt_sync(hv, uuid, err); /* it may have gone just now */
 	if (r < 0)
 		return r;
 	if (virDomainSnapshotDelete(snapshot, VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY) < 0)
 		return hv_libvirt_fail(of(hv), c, err);
-	return 0;
+	return hv_libvirt_sync(c, virDomainSnapshotGetDomain(snapshot), err);
 }
 
 /* ---- block jobs ---- */
@@ -403,6 +412,7 @@ static const struct hv_ops libvirt_ops = {
 	.lookup = libvirt_lookup,
 	.domain_xml = libvirt_domain_xml,
 	.define = libvirt_define,
+	.sync = libvirt_sync,
 	.start = libvirt_start,
 	.destroy = libvirt_destroy,
 	.snapshots = libvirt_snapshots,

@@ -43,6 +43,9 @@ static inline void conn_p(virConnectPtr *p)
  * -EHOSTDOWN if there is none. */
 int hv_libvirt_get(struct libvirt *l, virConnectPtr *ret, struct err *err);
 
+/* What libvirt has written about the domain is durable when this returns. */
+int hv_libvirt_sync(virConnectPtr connection, virDomainPtr domain, struct err *err);
+
 /* What libvirt complained of last in this thread, as an errno and its own words. */
 int hv_libvirt_fail(struct libvirt *l, virConnectPtr connection, struct err *err);
 

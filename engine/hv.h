@@ -77,6 +77,10 @@ struct hv_ops {
 	int (*domain_xml)(struct hv *hv, const char *uuid, bool config, char **ret,
 			  struct err *err);
 	int (*define)(struct hv *hv, const char *xml, struct err *err);
+	/* What libvirt has written about the domain is durable when this returns. After
+	 * define and the snapshot_* that change something it is; after a block job, or
+	 * if somebody else may have changed it, it need not be. */
+	int (*sync)(struct hv *hv, const char *uuid, struct err *err);
 	int (*start)(struct hv *hv, const char *uuid, struct err *err);
 	/* As pulling the plug; 0 if it does not run. */
 	int (*destroy)(struct hv *hv, const char *uuid, struct err *err);

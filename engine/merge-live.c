@@ -14,8 +14,8 @@
  *
  * Between the order to pivot and libvirt's having noted it in the domain's
  * config, a power cut of everything at once leaves it open which of the two
- * layers the VM wrote to last. The journal says that a pivot was ordered, and
- * then we refuse to guess (see commit_offline).
+ * layers the VM wrote to last. The journal says that a pivot was ordered; then,
+ * unless F has all that C holds, we refuse to guess (see commit_offline).
  */
 #include "engine/merge.h"
 

@@ -135,7 +135,11 @@ static int step_data(struct op *op, struct err *err)
 
 	if (r < 0)
 		return r;
-	return live ? commit_live(op, err) : commit_offline(op, err);
+	if (!live)
+		return commit_offline(op, err);
+	r = commit_live(op, err);
+	/* It is libvirt that has changed the config. */
+	return r < 0 ? r : op->e->hv->ops->sync(op->e->hv, op->slot->uuid, err);
 }
 
 static int undo_data(struct op *op, struct err *err)
@@ -148,28 +152,36 @@ static int undo_data(struct op *op, struct err *err)
 
 /* ---- references ---- */
 
+static int rebase(const struct layer *on_top, const struct layer_file *below, struct err *err)
+{
+	return qemu_img_rebase_unsafe(on_top->file.path, on_top->file.format, below->path,
+				      below->format, err);
+}
+
+/* Those that have it already got it from QEMU, at the end of a block job, and QEMU
+ * does not flush that header: it has to be durable before C may go. */
 static int rebase_overlays(struct op *op, struct err *err)
 {
 	const struct plan_disk *d = disk_of(op);
 	struct layers layers;
-	size_t c;
+	size_t c, f;
 	int r = layers_build(op->e, op->slot, NULL, 0, &layers, err);
 
 	if (r < 0)
 		return r;
 	c = layers_find(&layers, &d->overlay);
-	for (size_t i = 0; c != NO_LAYER && i < layers.all.n && r >= 0; i++) {
+	f = layers_find(&layers, &d->below);
+	for (size_t i = 0; i < layers.all.n && r >= 0; i++) {
 		const struct layer *on_top = &layers.all.at[i];
+		bool lies_on_c = c != NO_LAYER && on_top->backing == c;
 
-		if (on_top->backing != c)
-			continue;
-		r = qemu_img_rebase_unsafe(on_top->file.path, on_top->file.format, d->below.path,
-					   d->below.format, err);
-		if (r >= 0)
+		if (lies_on_c)
+			r = rebase(on_top, &d->below, err);
+		if (r >= 0 && (lies_on_c || (f != NO_LAYER && on_top->backing == f)))
 			r = file_sync(on_top->file.path, err);
 	}
 	layers_clear(&layers);
-	return r;
+	return r < 0 || f == NO_LAYER ? r : file_sync(d->below.path, err);
 }
 
 static int rename_in_config(struct op *op, const struct xml_rename *rename, struct err *err)

@@ -67,6 +67,22 @@ static void set_unsettled(struct op *op, bool unsettled)
 	op->slot->unsettled = unsettled;
 }
 
+/* The kind's settle. What it sees may have been done a moment ago: before anything
+ * is built on that, it is made to outlive a power cut. */
+static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
+{
+	size_t from = *ret_from;
+	int r = op->kind->settle(op, step, &from, err);
+
+	if (r < 0)
+		return r;
+	r = op->e->hv->ops->sync(op->e->hv, op->slot->uuid, err);
+	if (r < 0 && r != -ENOENT) /* the domain is gone: nothing is known of it */
+		return r;
+	*ret_from = from;
+	return 0;
+}
+
 /* After step `i` failed: the number of the step to go on from, because it did
  * its work and only seemed to fail; or -ECANCELED when all is undone; or another
  * error: then the operation stays open, to be settled later. */
@@ -78,7 +94,7 @@ static int after_failure(struct op *op, size_t i, size_t *ret_from)
 	if (i >= op->kind->no_return)
 		return -EIO;
 	op->failed = true;
-	r = op->kind->settle(op, i, &from, NULL);
+	r = settle(op, i, &from, NULL);
 	op->failed = false;
 	if (r >= 0 && from > i) {
 		*ret_from = from;
@@ -165,7 +181,7 @@ int op_settle(struct engine *e, struct slot *s, const struct journal_op *j, bool
 		return r;
 
 	step = from = step_number(op.kind, j->step);
-	r = op.kind->settle(&op, step, &from, err);
+	r = settle(&op, step, &from, err);
 	if (r == -ECANCELED) {
 		r = undo_from(&op, step, err);
 		return r < 0 ? r : journal_end(e->registry, op.id, err);

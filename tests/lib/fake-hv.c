@@ -185,6 +185,14 @@ static int fake_define(struct hv *hv, const char *xml, struct err *err)
 	return end_change(f, err);
 }
 
+static int fake_sync(struct hv *hv, const char *uuid, struct err *err)
+{
+	struct fake *f = (struct fake *)hv;
+	int r = begin_change(f, err);
+
+	return r < 0 ? r : end_change(f, err);
+}
+
 static int fake_start(struct hv *hv, const char *uuid, struct err *err)
 {
 	struct fake *f = (struct fake *)hv;
@@ -451,6 +459,7 @@ static const struct hv_ops fake_ops = {
 	.lookup = fake_lookup,
 	.domain_xml = fake_domain_xml,
 	.define = fake_define,
+	.sync = fake_sync,
 	.start = fake_start,
 	.destroy = fake_destroy,
 	.snapshots = fake_snapshots,
