@@ -47,16 +47,30 @@ static int refuse_to_guess(struct op *op, struct err *err)
 		       op->plan->disks[0].below.path);
 }
 
+/* Perhaps the VM wrote to F already. If F has all that C holds, its disk reads the
+ * same with C and without it, and C can be merged as ever. */
+static int after_a_pivot(struct op *op, struct err *err)
+{
+	bool same = false;
+	int r = commit_verify(op, &same, err);
+
+	if (r < 0)
+		return r;
+	if (!same)
+		return refuse_to_guess(op, err);
+	op->plan->flags &= ~MERGE_PIVOTING;
+	return 0;
+}
+
 int commit_offline(struct op *op, struct err *err)
 {
 	struct plan_disk *d = &op->plan->disks[0];
 	struct watch watch = { look_after, op };
 	uint64_t now;
-	int r;
+	int r = op->plan->flags & MERGE_PIVOTING ? after_a_pivot(op, err) : 0;
 
-	if (op->plan->flags & MERGE_PIVOTING)
-		return refuse_to_guess(op, err);
-	r = last_written(d->overlay.path, &d->written, err);
+	if (r >= 0)
+		r = last_written(d->overlay.path, &d->written, err);
 	if (r >= 0)
 		r = storage_daemon_commit(&d->overlay, &d->below, &watch, err);
 	if (r >= 0)
