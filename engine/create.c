@@ -12,7 +12,8 @@
  * what only we know. Found open before `record`: if libvirt has the snapshot
  * with our overlays it is recorded, else the overlays go again. Should libvirt
  * have died between switching over and remembering, the overlays are in use:
- * they stay, and the layers under them are merged as after a delete. The mkdir
+ * they stay, and the layers under them are merged as after a delete; and so if
+ * the power went before libvirt's files said so (switched.c). The mkdir
  * had not returned, so the snapshot is one that never was.
  */
 #include "engine/backing.h"
@@ -116,8 +117,10 @@ static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 	if (step >= op->kind->no_return)
 		return 0;
 	r = op->e->hv->ops->snapshot_xml(op->e->hv, op->slot->uuid, op->plan->name, &xml, err);
-	if (r == -ENOENT)
-		return -ECANCELED;
+	if (r == -ENOENT) {
+		r = streq(op->kind->steps[step].name, "snapshot") ? overlays_take_up(op, err) : 0;
+		return r < 0 ? r : -ECANCELED;
+	}
 	if (r >= 0)
 		r = snapshot_xml_parse(xml, &x, err);
 	if (r < 0)

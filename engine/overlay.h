@@ -39,6 +39,10 @@ int overlays_create(struct op *op, struct err *err);
  * layer under it is buried as a tombstone, for libvirt did switch over. */
 int overlays_remove(struct op *op, struct err *err);
 
+/* For overlays to which libvirt may have switched over, although it knows nothing of
+ * them: if a guest has written to one, the VM's config gets them. See switched.c. */
+int overlays_take_up(struct op *op, struct err *err);
+
 /* *ret tells whether the domain's config, or what runs, has one of the plan's
  * overlays as a disk's source. */
 int overlays_in_use(struct op *op, bool *ret, struct err *err);
