@@ -20,12 +20,13 @@ class Mount:
         self.point.mkdir(parents=True, exist_ok=True)
         self.log = folder / "kwsfs.log"
         self.options = f"allow_other,state={folder}/state" + (f",{options}" if options else "")
+        self.program = BUILD / "mount" / "kwsfs"
         self.process = None
 
     def start(self):
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
-                [BUILD / "mount" / "kwsfs", "-f", "-o", self.options, self.libvirtd.uri, self.point],
+                [self.program, "-f", "-o", self.options, self.libvirtd.uri, self.point],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait_until(lambda: self.process.poll() is not None or self.is_up(), "the mount answers")
         assert self.process.poll() is None, self.log.read_text()

@@ -41,8 +41,8 @@ GUEST_BOOT = """
 
 class VM:
     def __init__(self, libvirtd, folder, name, disks=None, more_devices=""):
-        """disks: {target: size in bytes}, made as empty qcow2 files in folder. The attribute
-        `content` is what lies on each disk, kept up by write()."""
+        """disks: {target: size in bytes}, made as empty qcow2 files in folder, unless that is there
+        already. The attribute `content` is what lies on each disk, kept up by write()."""
         self.libvirtd = libvirtd
         self.name = name
         self.folder = folder
@@ -51,11 +51,13 @@ class VM:
         self.memory, self.machine, self.boot = 16, "pc", ""
         self.more_devices = more_devices
         self.paths = {}
-        folder.mkdir(mode=0o755)
+        is_new = not folder.exists()
+        folder.mkdir(mode=0o755, exist_ok=True)
         for target, size in (disks or {"vda": 4 * MIB}).items():
             self.paths[target] = folder / f"{target}.qcow2"
-            run("qemu-img", "create", "-q", "-f", "qcow2", self.paths[target], size)
             self.content[target] = bytearray(size)
+            if is_new:
+                run("qemu-img", "create", "-q", "-f", "qcow2", self.paths[target], size)
 
     def define(self):
         disks = "".join(DISK.format(target=target, path=path, format=format_of(path))
@@ -109,14 +111,23 @@ class VM:
         rows = self.virsh("domblklist", self.name).splitlines()[2:]
         return {row.split(None, 1)[0]: row.split(None, 1)[1].strip() for row in rows if row.strip()}
 
+    def qemu_io(self, target, command):
+        """In the QEMU that runs the VM."""
+        number = list(self.paths).index(target)
+        self.virsh("qemu-monitor-command", self.name, "--hmp",
+                   f'qemu-io -d /machine/peripheral/virtio-disk{number}/virtio-backend "{command}"')
+
+    def flush(self, target):
+        """As a guest does that wants to be sure; qemu-io flushes by itself."""
+        if self.running:
+            self.qemu_io(target, "flush")
+
     def write(self, target, pattern, offset, length):
         """Fills a range of a disk with one byte. Whether it arrived is seen when the disk is
         compared with `content`."""
         command = f"write -P {pattern} {offset} {length}"
         if self.running:
-            number = list(self.paths).index(target)
-            self.virsh("qemu-monitor-command", self.name, "--hmp",
-                       f'qemu-io -d /machine/peripheral/virtio-disk{number}/virtio-backend "{command}"')
+            self.qemu_io(target, command)
         else:
             active = self.active[target]
             run("qemu-io", "-f", format_of(active), "-c", command, active)
