@@ -52,7 +52,7 @@ static int refuse_to_guess(struct op *op, struct err *err)
 static int after_a_pivot(struct op *op, struct err *err)
 {
 	bool same = false;
-	int r = commit_verify(op, &same, err);
+	int r = commit_verify(op, false, &same, err);
 
 	if (r < 0)
 		return r;
