@@ -49,6 +49,15 @@ def refused(*expected):
         raise AssertionError(f"this should have been refused with {names}")
 
 
+def write_once(path, text):
+    """As `echo TEXT > FILE`: one write, which is not tried again at closing as Python's own are."""
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, f"{text}\n".encode())
+    finally:
+        os.close(fd)
+
+
 def sync(folder):
     """As the command `sync FOLDER`: waits for the VM's jobs."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -6,13 +6,17 @@ import pathlib
 import signal
 import subprocess
 
-from commands import run, sync, try_run, wait_until
+from commands import run, sync, try_run, wait_until, write_once
 from vm import format_of
 
 BUILD = pathlib.Path(os.environ["KWS_BUILD"])
+SUPPRESSIONS = pathlib.Path(__file__).with_name("asan.suppressions")
 
 
 class Mount:
+    program = BUILD / "mount" / "kwsfs"
+    environ = dict(os.environ, ASAN_OPTIONS=f"suppressions={SUPPRESSIONS}")
+
     def __init__(self, libvirtd, folder, options=""):
         self.libvirtd = libvirtd
         self.folder = folder
@@ -27,7 +31,8 @@ class Mount:
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
                 [self.program, "-f", "-o", self.options, self.libvirtd.uri, self.point],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True)
         wait_until(lambda: self.process.poll() is not None or self.is_up(), "the mount answers")
         assert self.process.poll() is None, self.log.read_text()
         return self
@@ -41,6 +46,12 @@ class Mount:
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def start_again(self):
+        """After it died."""
+        self.process.wait(timeout=60)
+        subprocess.run(["umount", "-l", self.point], stderr=subprocess.DEVNULL, check=False)
+        return self.start()
 
     def stop(self):
         """Ends it, however it stands, and checks that it had nothing to complain of by itself."""
@@ -84,7 +95,7 @@ class Tree:
         self.reference[new] = self.reference.pop(old)
 
     def revert(self, name, how="1"):
-        (self.path / name / "revert").write_text(f"{how}\n")
+        write_once(self.path / name / "revert", how)
         self.vm.content = {t: bytearray(c) for t, c in self.reference[name].items()}
 
     def sync(self):
@@ -119,14 +130,15 @@ class Tree:
         would start with is what was written. A QEMU that was killed may have left `leaks`:
         clusters that it had not used yet."""
         self.sync()
-        tops = set(self.vm.active.values())
+        tops = list(self.vm.active.values())
         for layers in self.vm.snapshot_layers().values():
-            tops |= set(layers.values())
+            tops += layers.values()
         needed = set()
         for top in tops:
-            chain = json.loads(run("qemu-img", "info", "-U", "--backing-chain", "--output=json",
-                                   top))
-            needed |= {layer["filename"] for layer in chain}
+            if top not in needed:
+                chain = json.loads(run("qemu-img", "info", "-U", "--backing-chain",
+                                       "--output=json", top))
+                needed |= {layer["filename"] for layer in chain}
         assert self.vm.images == needed
         assert os.listdir(self.mount.point / "lost+found") == [".kws"]
         if not self.vm.running:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The private libvirtd of the tests, see private-libvirtd."""
+import contextlib
 import os
 import pathlib
 
@@ -44,12 +45,17 @@ class Libvirtd:
     def try_virsh(self, *command):
         return try_run("virsh", *command, env=self.environ)
 
-    def snapshot_xmls(self, name):
-        """{snapshot: XML} of a domain, in one go."""
+    @contextlib.contextmanager
+    def domain(self, name):
+        """For what would take too many calls of virsh."""
         connection = libvirt.open(self.uri)
         try:
-            domain = connection.lookupByName(name)
-            return {snapshot.getName(): snapshot.getXMLDesc()
-                    for snapshot in domain.listAllSnapshots()}
+            yield connection.lookupByName(name)
         finally:
             connection.close()
+
+    def snapshot_xmls(self, name):
+        """{snapshot: XML} of a domain, in one go."""
+        with self.domain(name) as domain:
+            return {snapshot.getName(): snapshot.getXMLDesc()
+                    for snapshot in domain.listAllSnapshots()}

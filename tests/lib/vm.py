@@ -3,7 +3,11 @@
 disks goes through QEMU's monitor while it runs, and through qemu-io while it is off."""
 import os
 import re
+import signal
 import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import libvirt_qemu
 
 from commands import run, wait_until
 
@@ -90,7 +94,8 @@ class VM:
 
     @property
     def running(self):
-        return self.state != "shut off"
+        with self.libvirtd.domain(self.name) as domain:
+            return bool(domain.isActive())
 
     def start(self):
         self.virsh("start", self.name)
@@ -106,16 +111,36 @@ class VM:
                 if path.suffix == ".raw" or path.open("rb").read(4) == b"QFI\xfb"}
 
     @property
+    def qemu(self):
+        """The process id of its QEMU, None if it has none."""
+        try:
+            pid = int((self.libvirtd.folder / "run" / "qemu" / f"{self.name}.pid").read_text())
+            return pid if Path(f"/proc/{pid}/comm").read_text().startswith("qemu") else None
+        except FileNotFoundError:
+            return None
+
+    def kill(self):
+        """As kill -9 of its QEMU."""
+        killed = self.qemu
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: not self.running or self.qemu not in (killed, None),
+                   "it is seen that QEMU has died")
+
+    @property
     def active(self):
-        """{target: file that is written to}, as `virsh domblklist` says."""
-        rows = self.virsh("domblklist", self.name).splitlines()[2:]
-        return {row.split(None, 1)[0]: row.split(None, 1)[1].strip() for row in rows if row.strip()}
+        """{target: file that is written to}, as libvirt says."""
+        with self.libvirtd.domain(self.name) as domain:
+            return {disk.find("target").get("dev"): disk.find("source").get("file")
+                    for disk in ET.fromstring(domain.XMLDesc()).findall("devices/disk")
+                    if disk.find("source") is not None}
 
     def qemu_io(self, target, command):
         """In the QEMU that runs the VM."""
         number = list(self.paths).index(target)
-        self.virsh("qemu-monitor-command", self.name, "--hmp",
-                   f'qemu-io -d /machine/peripheral/virtio-disk{number}/virtio-backend "{command}"')
+        with self.libvirtd.domain(self.name) as domain:
+            libvirt_qemu.qemuMonitorCommand(
+                domain, f"qemu-io -d /machine/peripheral/virtio-disk{number}/virtio-backend "
+                        f'"{command}"', libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
 
     def flush(self, target):
         """As a guest does that wants to be sure; qemu-io flushes by itself."""
@@ -123,14 +148,15 @@ class VM:
             self.qemu_io(target, "flush")
 
     def write(self, target, pattern, offset, length):
-        """Fills a range of a disk with one byte. Whether it arrived is seen when the disk is
-        compared with `content`."""
-        command = f"write -P {pattern} {offset} {length}"
-        if self.running:
-            self.qemu_io(target, command)
-        else:
-            active = self.active[target]
-            run("qemu-io", "-f", format_of(active), "-c", command, active)
+        """Fills a range of a disk with one byte, and has it on disk: QEMU may be killed next.
+        Whether it arrived is seen when the disk is compared with `content`."""
+        command = f"write -f -P {pattern} {offset} {length}"
+        with self.libvirtd.domain(self.name) as domain:
+            if domain.isActive():
+                self.qemu_io(target, command)
+            else:
+                active = self.active[target]
+                run("qemu-io", "-f", format_of(active), "-c", command, active)
         self.content[target][offset:offset + length] = bytes([pattern]) * length
 
     def copy_of_content(self):

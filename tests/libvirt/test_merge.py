@@ -258,7 +258,7 @@ def test_a_job_is_seen_and_canceled(big, mount, monkeypatch, folder):
 def test_a_job_of_a_running_vm_is_canceled(big):
     make_chain(big, {"s1": 4, "": 55})
     big.vm.start()
-    with disturbed(big.vm, "pwrite64:delay_exit=200ms"):
+    with disturbed(big.vm.qemu, "pwrite64:delay_exit=200ms"):
         big.rmdir("s1")
         (the_job(big) / "cancel").write_text("1\n")
         with refused(errno.ECANCELED):

@@ -3,7 +3,6 @@
 import errno
 import mmap
 import os
-import signal
 import subprocess
 import threading
 import xml.etree.ElementTree as ET
@@ -11,7 +10,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from commands import refused, run, wait_until
-from disturb import disturbed, qemu_pid
+from disturb import disturbed
 
 
 def read_anew(folder, size):
@@ -38,7 +37,7 @@ def test_while_qemu_takes_a_layer_out(tree, vm, gone):
     folders = {name: os.open(tree / name, os.O_PATH) for name in tree.reference}
     rounds = 0
     try:
-        with disturbed(vm, "fdatasync:delay_enter=500ms"):
+        with disturbed(vm.qemu, "fdatasync:delay_enter=500ms"):
             tree.rmdir(gone)
             merging = threading.Thread(target=tree.sync)
             merging.start()
@@ -62,7 +61,7 @@ def test_qemu_dies_while_it_takes_a_layer_out(tree, vm, gone, call):
     """At a moment at which the chain that the headers tell of does not hold everything."""
     vm.start()
     make_chain(tree, vm)
-    with disturbed(vm, f"{call}:signal=KILL:when=1"):
+    with disturbed(vm.qemu, f"{call}:signal=KILL:when=1"):
         tree.rmdir(gone)
         wait_until(lambda: not vm.running, "QEMU has died")
     tree.check()
@@ -92,12 +91,11 @@ def test_the_vm_starts_again_before_anybody_looked(tree, vm, knows):
     make_chain(tree, vm)
     layers = vm.snapshot_layers()
     overlay, gone = layers["four"]["vda"], layers["three"]["vda"]
-    with disturbed(vm, "fdatasync:delay_enter=2s"):
+    with disturbed(vm.qemu, "fdatasync:delay_enter=2s"):
         tree.rmdir("two")
         wait_until(lambda: gone not in run("qemu-img", "info", "-U", overlay), "it is taken out")
         tree.mount.kill()
-        os.kill(qemu_pid(vm), signal.SIGKILL)
-        wait_until(lambda: not vm.running, "QEMU has died")
+        vm.kill()
     if not knows:
         forget_chains(vm)
     vm.start()

@@ -8,7 +8,6 @@ import signal
 import subprocess
 
 from commands import refused, run, wait_until
-from disturb import qemu_pid
 
 MIB = 1 << 20
 
@@ -179,7 +178,7 @@ def test_a_vm_whose_snapshot_was_interrupted_could_not_be_started(tree, vm):
     (libvirt issue 36)."""
     vm.start()
     make(tree, vm, "s1")
-    qemu = qemu_pid(vm)
+    qemu = vm.qemu
     os.kill(qemu, signal.SIGSTOP)
     mkdir = subprocess.Popen(["mkdir", tree / "s2"], stderr=subprocess.PIPE, text=True)
     try:
