@@ -5,8 +5,8 @@
 
 int (*op_fault)(const char *kind, const char *step, bool after);
 
-static const struct op_kind *const kinds[] = {
-	&create_op, &delete_op, &rename_op, &revert_op, &merge_op, &pull_op, &split_op,
+const struct op_kind *const op_kinds[] = {
+	&create_op, &delete_op, &rename_op, &revert_op, &merge_op, &pull_op, &split_op, NULL,
 };
 
 static int fault(const struct op *op, size_t i, bool after, struct err *err)
@@ -170,9 +170,9 @@ int op_settle(struct engine *e, struct slot *s, const struct journal_op *j, bool
 	size_t step, from;
 	int r;
 
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-		if (streq(kinds[i]->name, j->kind))
-			op.kind = kinds[i];
+	for (size_t i = 0; op_kinds[i]; i++)
+		if (streq(op_kinds[i]->name, j->kind))
+			op.kind = op_kinds[i];
 	if (!op.kind)
 		return err_set(err, EIO, "the journal holds an operation '%s' that this version "
 			       "does not know", j->kind);

@@ -51,6 +51,9 @@ struct op_kind {
 
 extern const struct op_kind create_op, delete_op, rename_op, revert_op, merge_op, split_op;
 
+/* All of them, and NULL at the end. */
+extern const struct op_kind *const op_kinds[];
+
 /* Journals the plan and runs the steps. Takes the plan over. */
 int op_run(struct engine *e, struct slot *s, const struct op_kind *kind, struct plan *plan,
 	   struct err *err);

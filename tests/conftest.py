@@ -10,11 +10,23 @@ import pytest
 
 from chain import SIZE, Chain
 from commands import run
+from fault_table import FaultTable
 from kwsmount import Mount
 from libvirtd import Libvirtd
 from vm import VM
 
 LIB = pathlib.Path(__file__).with_name("lib")
+FAULTS = FaultTable()
+
+
+def pytest_terminal_summary(terminalreporter):
+    FAULTS.print(terminalreporter)
+
+
+@pytest.fixture
+def fault_table():
+    """Printed when all is over."""
+    return FAULTS
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +80,7 @@ def mount(libvirtd, folder):
     try:
         yield mounted.start()
     finally:
+        print(mounted.log.read_text())  # seen if the test fails
         mounted.stop()
 
 
