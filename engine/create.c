@@ -14,7 +14,8 @@
  * have died between switching over and remembering, the overlays are in use:
  * they stay, and the layers under them are merged as after a delete; and so if
  * the power went before libvirt's files said so (switched.c). The mkdir
- * had not returned, so the snapshot is one that never was.
+ * had not returned, so the snapshot is one that never was. If libvirt does not
+ * even know that QEMU has switched, all waits until the VM is off.
  */
 #include "engine/backing.h"
 #include "engine/depth.h"

@@ -226,3 +226,13 @@ int file_lock_against_writers(const char *path, struct err *err)
 			return err_set(err, EBUSY, "%s is in use by a running VM or by qemu-img", path);
 	return steal_fd(&fd);
 }
+
+int file_has_writer(const char *path, bool *ret, struct err *err)
+{
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys(err, errno, "cannot open %s", path);
+	*ret = byte_is_locked(fd, QEMU_LOCK_PERM_BASE + QEMU_PERM_WRITE_BIT);
+	return 0;
+}

@@ -66,4 +66,7 @@ int file_check_unused(const char *path, struct err *err);
  * closed, or -EBUSY. */
 int file_lock_against_writers(const char *path, struct err *err);
 
+/* Whether a QEMU has the layer open for writing, as its locks tell. */
+int file_has_writer(const char *path, bool *ret, struct err *err);
+
 #endif

@@ -80,6 +80,9 @@ int hv_libvirt_fail(struct libvirt *l, virConnectPtr connection, struct err *err
 	/* A message that ends in "already exists" has no code of its own. */
 	if (e && e->code == VIR_ERR_OPERATION_INVALID && strstr(words, "already exists"))
 		code = EEXIST;
+	/* See docs/LIBVIRT.md: the next names will do. */
+	if (strstr(words, "Duplicate nodes with node-name"))
+		code = EAGAIN;
 	if (virConnectIsAlive(connection) != 1) {
 		mark_lost(l, connection);
 		return err_set(err, EHOSTDOWN, "the connection to libvirt was lost");

@@ -295,17 +295,24 @@ static int create(struct hv *hv, const char *uuid, const char *xml, unsigned fla
 	return snapshot ? hv_libvirt_sync(c, domain, err) : hv_libvirt_fail(of(hv), c, err);
 }
 
+/* A libvirtd that was killed while it took a snapshot left images in QEMU of which the next
+ * one does not know: it comes past their names by trying. */
+#define TRIES 3
+
 static int libvirt_snapshot_create(struct hv *hv, const char *uuid, const char *xml,
 				   unsigned flags, struct err *err)
 {
 	unsigned native = VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC |
 			  VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT;
+	int r = -EAGAIN;
 
 	if (flags & HV_CREATE_QUIESCE)
 		native |= VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE;
 	if (flags & HV_CREATE_NO_METADATA)
 		native |= VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA;
-	return create(hv, uuid, xml, native, flags & HV_CREATE_QUIESCE, err);
+	for (int n = 0; n < TRIES && r == -EAGAIN; n++)
+		r = create(hv, uuid, xml, native, flags & HV_CREATE_QUIESCE, err);
+	return r;
 }
 
 /* Without DISK_ONLY: libvirt refuses it for snapshots of a VM that was shut off. */

@@ -36,7 +36,8 @@ bool overlay_name_parse(const char *path, struct overlay_name *ret);
 int overlays_create(struct op *op, struct err *err);
 
 /* Deletes them again. An overlay that the domain uses is not deleted: then the
- * layer under it is buried as a tombstone, for libvirt did switch over. */
+ * layer under it is buried as a tombstone, for libvirt did switch over. Nor is one
+ * that QEMU uses without libvirt's knowing: -EBUSY while the VM runs. */
 int overlays_remove(struct op *op, struct err *err);
 
 /* For overlays to which libvirt may have switched over, although it knows nothing of
