@@ -118,10 +118,8 @@ static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 	if (step >= op->kind->no_return)
 		return 0;
 	r = op->e->hv->ops->snapshot_xml(op->e->hv, op->slot->uuid, op->plan->name, &xml, err);
-	if (r == -ENOENT) {
-		r = streq(op->kind->steps[step].name, "snapshot") ? overlays_take_up(op, err) : 0;
-		return r < 0 ? r : -ECANCELED;
-	}
+	if (r == -ENOENT)
+		return -ECANCELED;
 	if (r >= 0)
 		r = snapshot_xml_parse(xml, &x, err);
 	if (r < 0)

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "engine/overlay.h"
 
-#include "engine/chain-layer.h"
 #include "engine/domain-xml.h"
 #include "engine/qemu-img.h"
 
 #include <errno.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 
 /* The store's directories are root's; QEMU, as a user without rights, has to go through. */
 #define QEMU_CAN_PASS 0711
@@ -198,7 +196,7 @@ int overlays_in_use(struct op *op, bool *ret, struct err *err)
 
 /* ---- taking them away ---- */
 
-static int bury_below(const struct op *op, const struct plan_disk *d, struct err *err)
+int overlay_bury_below(const struct op *op, const struct plan_disk *d, struct err *err)
 {
 	struct tombstone t = { .target = d->target, .file = d->below };
 	struct registry_change change = { .vm_id = op->slot->id, .bury = &t, .n_bury = 1 };
@@ -206,51 +204,7 @@ static int bury_below(const struct op *op, const struct plan_disk *d, struct err
 	return registry_apply(op->e->registry, &change, err);
 }
 
-static void note_data(void *found, const struct qcow2_run *run)
-{
-	if (run->kind != QCOW2_UNALLOCATED)
-		*(bool *)found = true;
-}
-
-static int holds_data(const struct plan_disk *d, bool *ret, struct err *err)
-{
-	struct chain_layer layer = { .fd = -1 };
-	int r = chain_layer_open(&layer, d->overlay.path, d->overlay.format, err);
-
-	*ret = false;
-	if (r >= 0)
-		chain_layer_map(&layer, 0, layer.size, note_data, ret);
-	chain_layer_close(&layer);
-	return r;
-}
-
-static bool is_older(const char *path, const char *than)
-{
-	struct stat a, b;
-
-	if (stat(path, &a) < 0 || stat(than, &b) < 0)
-		return true;
-	return a.st_mtim.tv_sec < b.st_mtim.tv_sec ||
-	       (a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec < b.st_mtim.tv_nsec);
-}
-
-/* What the VM wrote last lies in the overlay, and its definition does not say so. */
-static int take_into_use(struct op *op, const struct plan_disk *d, struct err *err)
-{
-	struct xml_rename rename = { d->below.path, d->overlay.path, d->overlay.format };
-	cleanup_free char *xml = NULL, *edited = NULL;
-	bool changed = false;
-	int r;
-
-	r = op->e->hv->ops->domain_xml(op->e->hv, op->slot->uuid, true, &xml, err);
-	if (r >= 0)
-		r = domain_xml_rename(xml, &rename, 1, &edited, &changed, err);
-	if (r >= 0 && changed)
-		r = op->e->hv->ops->define(op->e->hv, edited, err);
-	return r < 0 ? r : bury_below(op, d, err);
-}
-
-static int delete_overlay(struct plan_disk *d, struct err *err)
+int overlay_delete(struct plan_disk *d, struct err *err)
 {
 	int r = 0;
 
@@ -263,45 +217,20 @@ static int delete_overlay(struct plan_disk *d, struct err *err)
 	return r;
 }
 
-/* An overlay of which libvirt does not know. If libvirtd was killed while it took the
- * snapshot, QEMU may write to it all the same, or have done so. */
-static int remove_unknown(struct op *op, struct plan_disk *d, struct err *err)
-{
-	bool written = false, below_written = false, data = false;
-	int r;
-
-	/* Until all overlays are there and noted nobody is told of them. */
-	if (d->overlay.ino == 0 || !layer_file_is_at(&d->overlay, d->overlay.path))
-		return delete_overlay(d, err);
-	r = file_has_writer(d->overlay.path, &written, err);
-	if (r >= 0)
-		r = file_has_writer(d->below.path, &below_written, err);
-	if (r >= 0 && written && !below_written)
-		return err_set(err, EBUSY, "libvirtd ended while it switched disk %s over to %s, and "
-			       "does not know that the VM writes there: shut the VM down (nothing of "
-			       "it is lost), then all goes on", d->target, d->overlay.path);
-	if (r >= 0)
-		r = holds_data(d, &data, err);
-	if (r < 0)
-		return r;
-	if (!data)
-		return delete_overlay(d, err);
-	/* If the VM wrote to the layer under it since, they do not fit together any more: it
-	 * stays, and nobody needs it. */
-	if (below_written || is_older(d->overlay.path, d->below.path))
-		return 0;
-	return take_into_use(op, d, err);
-}
-
 int overlays_remove(struct op *op, struct err *err)
 {
+	cleanup_free struct plan_disk **unknown = xcalloc(op->plan->n_disks, sizeof(*unknown));
 	cleanup(use_clear) struct use use = { 0 };
+	size_t n_unknown = 0;
 	int r = use_open(op, &use, err);
 
 	for (size_t i = 0; i < op->plan->n_disks && r >= 0; i++) {
 		struct plan_disk *d = &op->plan->disks[i];
 
-		r = uses(&use, d) ? bury_below(op, d, err) : remove_unknown(op, d, err);
+		if (uses(&use, d))
+			r = overlay_bury_below(op, d, err);
+		else
+			unknown[n_unknown++] = d;
 	}
-	return r;
+	return r < 0 ? r : overlays_remove_unknown(op, unknown, n_unknown, err);
 }

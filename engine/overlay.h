@@ -36,13 +36,15 @@ bool overlay_name_parse(const char *path, struct overlay_name *ret);
 int overlays_create(struct op *op, struct err *err);
 
 /* Deletes them again. An overlay that the domain uses is not deleted: then the
- * layer under it is buried as a tombstone, for libvirt did switch over. Nor is one
- * that QEMU uses without libvirt's knowing: -EBUSY while the VM runs. */
+ * layer under it is buried as a tombstone, for libvirt did switch over. For those
+ * that QEMU uses without libvirt's knowing see switched.c: -EBUSY while the VM runs. */
 int overlays_remove(struct op *op, struct err *err);
 
-/* For overlays to which libvirt may have switched over, although it knows nothing of
- * them: if a guest has written to one, the VM's config gets them. See switched.c. */
-int overlays_take_up(struct op *op, struct err *err);
+/* The parts of that. */
+int overlay_delete(struct plan_disk *d, struct err *err);
+int overlay_bury_below(const struct op *op, const struct plan_disk *d, struct err *err);
+int overlays_remove_unknown(struct op *op, struct plan_disk *const *disks, size_t n,
+			    struct err *err);
 
 /* *ret tells whether the domain's config, or what runs, has one of the plan's
  * overlays as a disk's source. */

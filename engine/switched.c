@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Overlays that a guest has written to, and that nobody knows of.
+ * Overlays of which libvirt does not know, and that a guest may have written to.
  *
  * A live snapshot is switched over by QEMU first, and then noted by libvirt. From the one
  * moment to the other the guest writes to the overlays, and is told that it is on its
- * disk when it flushes. If the power goes in between, libvirt comes up again with
- * the config of before. The overlays must not be deleted then: the VM gets them.
+ * disk when it flushes. If libvirtd is killed in between, or the power goes, libvirt comes
+ * up again with the config of before. The overlays must not be deleted then: the VM gets
+ * them; or, if it still runs on them, all waits until it is off.
  *
- * Unless it has run since, without them. Then there are two states
- * of its disks, neither of which is to be thrown away, and an admin has to choose.
+ * Unless it has run since, without them. Then there are two states of its disks that
+ * do not fit together any more: the overlays stay, nobody needs them, and lost+found
+ * shows them.
  */
 #include "engine/overlay.h"
 
@@ -18,21 +20,30 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-static void note_content(void *found, const struct qcow2_run *run)
+/* What became of all of them together: they were switched over at one moment. */
+struct state {
+	const struct plan_disk *running_on; /* a QEMU writes to its overlay, not below */
+	bool below_in_use;                  /* ... or to a layer below */
+	struct timespec above, below;       /* when overlays, and layers below, were last written */
+	const char *data;                   /* an overlay that holds some, NULL if none does */
+};
+
+static void note_data(void *found, const struct qcow2_run *run)
 {
 	if (run->kind != QCOW2_UNALLOCATED)
 		*(bool *)found = true;
 }
 
-static int holds_something(const struct layer_file *overlay, bool *ret, struct err *err)
+static int holds_data(const struct layer_file *overlay, bool *ret, struct err *err)
 {
 	struct chain_layer layer = { .fd = -1 };
 	int r = chain_layer_open(&layer, overlay->path, overlay->format, err);
 
+	*ret = false;
 	if (r >= 0)
-		chain_layer_map(&layer, 0, layer.size, note_content, ret);
+		chain_layer_map(&layer, 0, layer.size, note_data, ret);
 	chain_layer_close(&layer);
-	return r == -ENOENT ? 0 : r;
+	return r;
 }
 
 static bool is_later(const struct timespec *a, const struct timespec *b)
@@ -51,64 +62,96 @@ static int keep_latest(const char *path, struct timespec *latest, struct err *er
 	return 0;
 }
 
-/* Nobody writes to the layers below once they are switched over. What a guest writes
- * to a new overlay makes that file longer, so its time is as durable as its content. */
-static int has_run_since(struct op *op, bool *ret, struct err *err)
+/* Until all overlays are there and noted nobody is told of them. */
+static bool was_told_of(const struct plan_disk *d)
 {
-	struct timespec above = { 0 }, below = { 0 };
-	struct hv_domain state = { 0 };
-	int r = op->e->hv->ops->lookup(op->e->hv, op->slot->uuid, &state, err);
+	return d->overlay.ino != 0 && layer_file_is_at(&d->overlay, d->overlay.path);
+}
 
-	for (size_t i = 0; i < op->plan->n_disks && r >= 0; i++) {
-		r = keep_latest(op->plan->disks[i].overlay.path, &above, err);
-		if (r >= 0)
-			r = keep_latest(op->plan->disks[i].below.path, &below, err);
-	}
-	free(state.name);
+static int look_at(const struct plan_disk *d, struct state *s, struct err *err)
+{
+	bool above = false, below = false, data = false;
+	int r = file_has_writer(d->overlay.path, &above, err);
+
 	if (r >= 0)
-		*ret = state.active || is_later(&below, &above);
+		r = file_has_writer(d->below.path, &below, err);
+	if (r >= 0)
+		r = holds_data(&d->overlay, &data, err);
+	if (r >= 0 && data)
+		r = keep_latest(d->overlay.path, &s->above, err);
+	if (r >= 0)
+		r = keep_latest(d->below.path, &s->below, err);
+	if (above && !below)
+		s->running_on = d;
+	s->below_in_use |= below;
+	if (data)
+		s->data = d->overlay.path;
 	return r;
 }
 
-static int give(struct op *op, struct err *err)
+/* What a guest writes to a new overlay makes that file longer, so its time is as durable
+ * as its content. */
+static bool has_run_since(const struct state *s)
 {
-	struct plan *plan = op->plan;
-	cleanup_free struct xml_rename *renames = xcalloc(plan->n_disks, sizeof(*renames));
-	cleanup_free char *xml = NULL, *edited = NULL;
-	int r = op->e->hv->ops->domain_xml(op->e->hv, op->slot->uuid, true, &xml, err);
-
-	for (size_t i = 0; i < plan->n_disks; i++)
-		renames[i] = (struct xml_rename){ plan->disks[i].below.path,
-						  plan->disks[i].overlay.path,
-						  plan->disks[i].overlay.format };
-	if (r >= 0)
-		r = domain_xml_rename(xml, renames, plan->n_disks, &edited, NULL, err);
-	return r < 0 ? r : op->e->hv->ops->define(op->e->hv, edited, err);
+	return s->below_in_use || is_later(&s->below, &s->above);
 }
 
-int overlays_take_up(struct op *op, struct err *err)
+static int delete_if_empty(struct op *op, struct plan_disk *d, struct err *err)
 {
-	const char *written = NULL;
-	bool in_use, ran;
-	int r = overlays_in_use(op, &in_use, err);
+	bool data = false;
+	int r = was_told_of(d) ? holds_data(&d->overlay, &data, err) : 0;
 
-	if (r < 0 || in_use)
+	return r < 0 || data ? r : overlay_delete(d, err);
+}
+
+/* The VM's definition gets those that hold something, and what they lie on is buried. */
+static int give(struct op *op, struct plan_disk *const *disks, size_t n, struct err *err)
+{
+	cleanup_free struct xml_rename *renames = xcalloc(n, sizeof(*renames));
+	cleanup_free char *xml = NULL, *edited = NULL;
+	size_t n_renames = 0;
+	int r = op->e->hv->ops->domain_xml(op->e->hv, op->slot->uuid, true, &xml, err);
+
+	for (size_t i = 0; i < n; i++)
+		if (was_told_of(disks[i]))
+			renames[n_renames++] = (struct xml_rename){ disks[i]->below.path,
+								    disks[i]->overlay.path,
+								    disks[i]->overlay.format };
+	if (r >= 0)
+		r = domain_xml_rename(xml, renames, n_renames, &edited, NULL, err);
+	if (r >= 0)
+		r = op->e->hv->ops->define(op->e->hv, edited, err);
+	for (size_t i = 0; i < n && r >= 0; i++)
+		if (was_told_of(disks[i]))
+			r = overlay_bury_below(op, disks[i], err);
+	return r;
+}
+
+int overlays_remove_unknown(struct op *op, struct plan_disk *const *disks, size_t n,
+			    struct err *err)
+{
+	struct state s = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; i < n && r >= 0; i++)
+		if (was_told_of(disks[i]))
+			r = look_at(disks[i], &s, err);
+	if (r >= 0 && s.running_on)
+		return err_set(err, EBUSY, "libvirtd ended while it switched disk %s over to %s, and "
+			       "does not know that the VM writes there: shut the VM down (nothing of "
+			       "it is lost), then all goes on", s.running_on->target,
+			       s.running_on->overlay.path);
+	for (size_t i = 0; i < n && r >= 0; i++)
+		r = delete_if_empty(op, disks[i], err);
+	if (r < 0 || !s.data)
 		return r;
-	for (size_t i = 0; i < op->plan->n_disks && r >= 0 && !written; i++) {
-		bool found = false;
-
-		r = holds_something(&op->plan->disks[i].overlay, &found, err);
-		if (found)
-			written = op->plan->disks[i].overlay.path;
+	if (!has_run_since(&s)) {
+		r = give(op, disks, n, err);
+		if (r != -ENOENT)
+			return r;
 	}
-	if (r < 0 || !written)
-		return r;
-	r = has_run_since(op, &ran, err);
-	if (r < 0)
-		return r;
-	if (ran)
-		return err_set(err, EIO, "the VM wrote to %s before the power went, and has run without it "
-			       "since: that is not on its disks now; move the file away if what is "
-			       "in it is not needed", written);
-	return give(op, err);
+	engine_tell(op->e, op->slot->id, -EIO, "the VM wrote to an overlay of which libvirt does not "
+		    "know, and has run without it since: it is not on its disks, and lost+found "
+		    "has it");
+	return 0;
 }
