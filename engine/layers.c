@@ -233,14 +233,14 @@ static int walk_all_snapshots(struct layers *l, struct engine *e, const struct s
 
 /* ---- all that libvirt's metadata name ---- */
 
-static int walk_frozen(struct layers *l, const struct xml_snapshot_disk *d, struct err *err)
+static int walk_frozen(struct layers *l, const struct xml_snapshot_disk *d, struct reason why,
+		       struct err *err)
 {
 	struct snapshot_disk frozen = frozen_layer(d);
-	struct reason why = { .reached = true };
 	size_t top;
 	int r = walk(l, frozen.path, frozen.format, why, &top, err);
 
-	if (r >= 0 && top != NO_LAYER)
+	if (r >= 0 && top != NO_LAYER && why.reached)
 		l->all.at[top].frozen = true;
 	/* It is the overlay by which this is known: see frozen.h. */
 	if (r >= 0 && !streq(frozen.path, d->frozen))
@@ -251,14 +251,14 @@ static int walk_frozen(struct layers *l, const struct xml_snapshot_disk *d, stru
 	return r;
 }
 
-static int walk_metadata_of(struct layers *l, const struct snapshot_metadata *m, struct err *err)
+static int walk_metadata_of(struct layers *l, const struct snapshot_metadata *m,
+			    struct reason why, struct err *err)
 {
-	struct reason why = { .reached = true };
 	int r = 0;
 
 	for (size_t i = 0; i < m->snapshot->n_disks && r >= 0; i++)
 		if (m->snapshot->disks[i].frozen)
-			r = walk_frozen(l, &m->snapshot->disks[i], err);
+			r = walk_frozen(l, &m->snapshot->disks[i], why, err);
 	/* An internal snapshot lies in the file that was the disk's then. */
 	for (size_t i = 0; m->domain && i < m->domain->n_disks && r >= 0; i++)
 		if (m->domain->disks[i].path)
@@ -267,8 +267,21 @@ static int walk_metadata_of(struct layers *l, const struct snapshot_metadata *m,
 	return r < 0 ? err_wrap(err, "snapshot '%s'", m->snapshot->name) : 0;
 }
 
-static int walk_all_metadata(struct layers *l, struct engine *e, struct err *err)
+/* What is published of a VM may not be all of it: it waits to be settled. */
+static bool is_published(struct engine *e, const char *uuid)
 {
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_uuid(e, uuid);
+	return s && s->view && !s->unsettled;
+}
+
+/* Of all, or but for `s` and those that are published. */
+static int walk_all_metadata(struct layers *l, struct engine *e, const struct slot *s,
+			     struct err *err)
+{
+	struct reason why = { .reached = !s, .foreign = s };
 	struct hv_domain *domains = NULL;
 	size_t n = 0;
 	int r = e->hv->ops->list(e->hv, &domains, &n, err);
@@ -276,9 +289,11 @@ static int walk_all_metadata(struct layers *l, struct engine *e, struct err *err
 	for (size_t i = 0; i < n && r >= 0; i++) {
 		cleanup(snapshots_metadata_clear) snapshots_metadata_t found = { 0 };
 
+		if (s && (streq(domains[i].uuid, s->uuid) || is_published(e, domains[i].uuid)))
+			continue;
 		r = snapshots_metadata_read(e, domains[i].uuid, &found, err);
-		for (size_t s = 0; s < found.n && r >= 0; s++)
-			r = walk_metadata_of(l, &found.at[s], err);
+		for (size_t m = 0; m < found.n && r >= 0; m++)
+			r = walk_metadata_of(l, &found.at[m], why, err);
 		if (r < 0)
 			err_wrap(err, "%s", domains[i].name);
 	}
@@ -353,6 +368,8 @@ int layers_build(struct engine *e, struct slot *s, const struct tombstone *besid
 	if (r >= 0)
 		r = walk_all_snapshots(&l, e, s, err);
 	if (r >= 0)
+		r = walk_all_metadata(&l, e, s, err);
+	if (r >= 0)
 		r = walk_folders(&l, beside, n, err);
 	if (r < 0) {
 		layers_clear(&l);
@@ -372,7 +389,7 @@ int layers_build_all(struct engine *e, char *const *folders, size_t n, struct la
 	if (r >= 0)
 		r = walk_all_snapshots(&l, e, NULL, err);
 	if (r >= 0)
-		r = walk_all_metadata(&l, e, err);
+		r = walk_all_metadata(&l, e, NULL, err);
 	for (size_t i = 0; i < n && r >= 0; i++)
 		r = walk_folder(&l, folders[i], err);
 	if (r < 0) {
