@@ -24,7 +24,6 @@ class Mount:
         self.point.mkdir(parents=True, exist_ok=True)
         self.log = folder / "kwsfs.log"
         self.options = f"allow_other,state={folder}/state" + (f",{options}" if options else "")
-        self.program = BUILD / "mount" / "kwsfs"
         self.process = None
 
     def start(self):
@@ -68,6 +67,15 @@ class Mount:
 
     def of(self, vm):
         return Tree(self, vm)
+
+
+class SteppingMount(Mount):
+    """One that runs a program before and after each step of an operation, see stepping-kwsfs.c."""
+    program = BUILD / "tests" / "lib" / "stepping-kwsfs"
+
+    def __init__(self, libvirtd, folder, at_step):
+        super().__init__(libvirtd, folder)
+        self.environ = dict(self.environ, KWS_AT_STEP=str(at_step))
 
 
 class Tree:

@@ -21,7 +21,7 @@ import pytest
 
 from blocklog import Log
 from commands import refused, run, wait_until
-from kwsmount import BUILD, Mount
+from kwsmount import Mount, SteppingMount
 from libvirtd import Libvirtd
 import story
 from uml import Disk, Machine
@@ -130,6 +130,7 @@ def all_cuts(log, operations):
             cuts.append(Cut(number, "barrier", operation, returned))
             if log.not_durable_at(number):
                 cuts.append(Cut(number, "barrier, torn", operation, returned, True))
+    assert {"create", "delete", "rename", "revert", "merge"} <= {cut.what.split()[0] for cut in cuts}
     return cuts
 
 
@@ -227,16 +228,13 @@ def cut_off(mount, vm, folder):
     at_step = folder / "at-step"
     at_step.write_text(AT_THE_SWITCH.format(folder=vm.folder))
     at_step.chmod(0o755)
-    stepping = Mount(mount.libvirtd, mount.folder)
-    stepping.program = BUILD / "tests" / "lib" / "stepping-kwsfs"
-    os.environ["KWS_AT_STEP"] = str(at_step)
+    stepping = SteppingMount(mount.libvirtd, mount.folder, at_step)
     try:
         tree = stepping.start().of(vm)
         with refused(errno.ENOTCONN, errno.ECONNABORTED):
             (tree / "one").mkdir()
     finally:
-        del os.environ["KWS_AT_STEP"]
-        stepping.process.wait()
+        stepping.kill()
         run("umount", "-l", mount.point)
     vm.stop()
     return vm
