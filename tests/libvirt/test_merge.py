@@ -44,21 +44,22 @@ def make_chain(tree, sizes):
 
 
 @contextlib.contextmanager
-def tools(mount, monkeypatch, folder, **scripts):
+def tools(mount, folder, **scripts):
     """kwsfs finds other programs under the names of QEMU's tools: shell scripts, in which $REAL is
-    the real one."""
-    place = folder / "tools"
+    the real one. Each must have been used in the end."""
+    place, environ = folder / "tools", mount.environ
     place.mkdir()
     for name, script in scripts.items():
         name = name.replace("_", "-")
-        (place / name).write_text(f"#!/bin/sh\nREAL={REAL[name]}\n{script}\n")
+        (place / name).write_text(f"#!/bin/sh\nREAL={REAL[name]}\n: > {place}/used\n{script}\n")
         (place / name).chmod(0o755)
     mount.stop()
-    with monkeypatch.context() as m:
-        m.setenv("PATH", str(place), prepend=":")
-        mount.start()
-    yield place
+    mount.environ = dict(environ, PATH=f"{place}:{os.environ['PATH']}")
+    mount.start()
+    yield
+    assert (place / "used").exists()
     mount.stop()
+    mount.environ = environ
     shutil.rmtree(place)
     mount.start()
 
@@ -158,13 +159,13 @@ exec strace -f -o {log} -P {path} -e trace=pwrite64,fdatasync \
 
 
 @pytest.mark.parametrize("call, when", [("pwrite64", 1), ("pwrite64", 2), ("fdatasync", 1)])
-def test_a_pull_dies(big, mount, monkeypatch, folder, call, when):
+def test_a_pull_dies(big, mount, folder, call, when):
     """The last of these is when qemu-img has written what the layer lies on now, and not yet the
     tables of what it copied. strace counts the calls of each thread."""
     make_chain(big, {"s1": 4, "s2": 3, "s3": 20, "": 0})
     path, below, log = layer_of(big.vm, "s3"), layer_of(big.vm, "s2"), folder / "strace"
     script = KILL.format(path=path, call=call, when=when, log=log)
-    with tools(mount, monkeypatch, folder, qemu_img=script):
+    with tools(mount, folder, qemu_img=script):
         big.rmdir("s2")
         try_run("sync", big.path)
         assert "killed by SIGKILL" in log.read_text()
@@ -180,10 +181,10 @@ exec strace -f -o /dev/null -P {path} -e inject=pwrite64,fdatasync:delay_exit=40
 """
 
 
-def test_images_that_are_opened_while_a_pull_ends(big, mount, monkeypatch, folder):
+def test_images_that_are_opened_while_a_pull_ends(big, mount, folder):
     make_chain(big, {"s1": 4, "s2": 3, "s3": 20, "": 0})
     top, below = layer_of(big.vm, "s3"), layer_of(big.vm, "s2")
-    with tools(mount, monkeypatch, folder, qemu_img=SLOW.format(path=top)):
+    with tools(mount, folder, qemu_img=SLOW.format(path=top)):
         big.rmdir("s2")
         wait_until(lambda: backing_of(top) != below, "its header tells of the new chain")
         for _ in range(3):
@@ -201,10 +202,10 @@ def is_running(tree):
     return "job running" in tree.kws("status")
 
 
-def test_mkdir_does_not_wait_for_a_merge_of_a_vm_that_is_off(big, mount, monkeypatch, folder):
+def test_mkdir_does_not_wait_for_a_merge_of_a_vm_that_is_off(big, mount, folder):
     make_chain(big, {"s1": 4, "": 55})
     slow = SLOW_COMMIT.format(path=layer_of(big.vm, "s1"))
-    with tools(mount, monkeypatch, folder, qemu_storage_daemon=slow):
+    with tools(mount, folder, qemu_storage_daemon=slow):
         big.rmdir("s1")
         wait_until(lambda: re.search(r"^done [1-9]", big.kws("status"), re.MULTILINE), "it moves")
         big.mkdir("s3")
@@ -228,10 +229,10 @@ def status_of(job):
     return dict(line.split(" ", 1) for line in (job / "status").read_text().splitlines())
 
 
-def test_a_job_is_seen_and_canceled(big, mount, monkeypatch, folder):
+def test_a_job_is_seen_and_canceled(big, mount, folder):
     make_chain(big, {"s1": 4, "": 55})
     slow = SLOW_COMMIT.format(path=layer_of(big.vm, "s1"))
-    with tools(mount, monkeypatch, folder, qemu_storage_daemon=slow):
+    with tools(mount, folder, qemu_storage_daemon=slow):
         big.rmdir("s1")
         job = the_job(big)
         status = wait_until(lambda: "rate" in status_of(job) and status_of(job), "it has begun")
