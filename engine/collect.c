@@ -28,6 +28,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 
 enum verdict { KEEP, REMOVE, MERGE };
 
@@ -281,6 +282,14 @@ static int choose_way(const struct judgement *j, const struct layer *c, const st
  * broken off (split.c), and a mkdir waits for it. */
 #define ACTIVE_MOST (16ULL << 20)
 
+/* Its tables may still be in QEMU's memory: but what was written is in the file. */
+static bool holds_much(const struct layer_file *active)
+{
+	struct stat st;
+
+	return stat(active->path, &st) == 0 && st.st_blocks * 512ULL > ACTIVE_MOST;
+}
+
 static int merge_layer(struct engine *e, struct slot *s, const struct round *round, size_t number,
 		       struct err *err)
 {
@@ -295,7 +304,7 @@ static int merge_layer(struct engine *e, struct slot *s, const struct round *rou
 
 	if (r < 0)
 		return r;
-	if (c->live && c->top && moves > ACTIVE_MOST)
+	if (c->live && c->top && (moves > ACTIVE_MOST || holds_much(&c->file)))
 		return split_active(e, s, t->target, &c->file, err);
 	plan = plan_new();
 	plan->moves = moves;
