@@ -315,6 +315,8 @@ static int merge_layer(struct engine *e, struct slot *s, const struct round *rou
 	/* QEMU may have ended in the middle of it: then it can be finished now. */
 	if (r < 0 && !is_order(r) && is_left_open(e, s))
 		r = recover(e, s, RECOVER_ALL, err);
+	if (is_order(r))
+		return r; /* somebody waits, and no snapshot has changed */
 	slot_begin_exclusive(e, s);
 	look(e, s, LOOK_ALL, NULL);
 	slot_end_exclusive(e, s);
