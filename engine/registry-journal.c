@@ -16,16 +16,19 @@ void tombstones_free(struct tombstone *t, size_t n)
 	free(t);
 }
 
-int registry_tombstones(struct registry *r, uint32_t vm_id, struct tombstone **ret, size_t *ret_n,
-			struct err *err)
+/* With device 0 if that was noted in an earlier boot: it has another number now. */
+static int read_tombstones(struct registry *r, uint32_t vm_id, struct tombstone **ret,
+			   size_t *ret_n, struct err *err)
 {
 	vec_of(struct tombstone) found = { 0 };
 	cleanup_stmt sqlite3_stmt *stmt = NULL;
 	LOCK_SCOPE(&r->lock);
 	int rc;
 
-	rc = sql_prepare(r, &stmt, err, "SELECT id, target, path, format, dev, ino"
-				    " FROM tombstone WHERE vm = ? ORDER BY id", "i", (int64_t)vm_id);
+	rc = sql_prepare(r, &stmt, err, "SELECT id, target, path, format,"
+				    " dev * EXISTS (SELECT 1 FROM boot WHERE id = ?), ino"
+				    " FROM tombstone WHERE vm = ? ORDER BY id", "si", boot_id(),
+			 (int64_t)vm_id);
 	while (rc >= 0 && (rc = sql_step(r, stmt, err)) > 0) {
 		struct tombstone *t = vec_add(&found);
 
@@ -43,6 +46,16 @@ int registry_tombstones(struct registry *r, uint32_t vm_id, struct tombstone **r
 	*ret = found.at;
 	*ret_n = found.n;
 	return 0;
+}
+
+int registry_tombstones(struct registry *r, uint32_t vm_id, struct tombstone **ret, size_t *ret_n,
+			struct err *err)
+{
+	int rc = read_tombstones(r, vm_id, ret, ret_n, err);
+
+	for (size_t i = 0; rc >= 0 && i < *ret_n; i++)
+		layer_file_find_again(&(*ret)[i].file);
+	return rc;
 }
 
 int registry_tombstone_drop(struct registry *r, int64_t id, struct err *err)
@@ -64,7 +77,7 @@ int registry_tombstones_locate(struct registry *r, uint32_t vm_id, struct err *e
 {
 	struct tombstone *found = NULL;
 	size_t n = 0;
-	int rc = registry_tombstones(r, vm_id, &found, &n, err);
+	int rc = read_tombstones(r, vm_id, &found, &n, err);
 
 	for (size_t i = 0; i < n && rc >= 0; i++) {
 		if (found[i].file.dev != 0)

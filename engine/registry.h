@@ -158,10 +158,12 @@ struct tombstone {
 };
 
 void tombstones_free(struct tombstone *t, size_t n);
+/* Of one that was noted in an earlier boot the device, which has another number now, is
+ * what lies at its path, if the inode is the same; 0 if not. */
 int registry_tombstones(struct registry *r, uint32_t vm_id, struct tombstone **ret, size_t *ret_n,
 			struct err *err);
 int registry_tombstone_drop(struct registry *r, int64_t id, struct err *err);
-/* Finds those again that were noted in an earlier boot, as far as their files are there. */
+/* Keeps what was found of those. */
 int registry_tombstones_locate(struct registry *r, uint32_t vm_id, struct err *err);
 
 /* ---- journal ---- */

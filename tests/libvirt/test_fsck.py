@@ -331,6 +331,22 @@ def test_tombstones_without_a_layer(alone, tree, vm):
     assert vm.active == before and os.path.exists(before["vda"])
 
 
+def test_tombstones_of_an_earlier_boot(alone, tree, vm):
+    """Devices have other numbers then."""
+    fork(tree, vm)
+    tree.mount.stop()
+    with alone.registry() as db:
+        db.execute("UPDATE boot SET id = 'an earlier one'")
+        db.execute("UPDATE tombstone SET dev = dev + 1")
+    before = alone.dump()
+    alone.is_clean()
+    assert alone.dump() == before
+    assert alone("-y") == CLEAN
+    tree.mount.start()
+    assert "tombstones 2" in tree.kws("status")
+    tree.check()
+
+
 def test_a_snapshot_that_libvirt_has_not(alone, tree, vm):
     tree.mkdir("one")
     tree.mkdir("two")
