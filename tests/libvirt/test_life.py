@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -329,3 +330,27 @@ def test_layers_that_say_they_are_not_well(tree, vm, bit, word):
         layer.write((1 << bit).to_bytes(8, "big"))
     assert (tree / "one" / "vda.raw").read_bytes() == tree.reference["one"]["vda"]
     assert f"marked as {word}" in tree.kws("last_error")
+
+
+@pytest.mark.parametrize("verb", ["mkdir", "rmdir", "mv"])
+def test_ctrl_c_leaves_nothing_half_done(tree, vm, verb):
+    """Whenever it comes: the command ends, what it asked for is done or not, and goes on working."""
+    vm.start()
+    for number, delay in enumerate([0, .001, .003, .01, .02, .04, .08]):
+        old, new = f"old {number}", f"new {number}"
+        if verb != "mkdir":
+            tree.mkdir(old)
+        arguments = {"mkdir": [new], "rmdir": [old], "mv": [old, new]}[verb]
+        before = dict(tree.reference)
+        command = subprocess.Popen([verb] + [tree / name for name in arguments])
+        time.sleep(delay)
+        command.send_signal(signal.SIGINT)
+        command.wait(timeout=60)
+        wait_until(lambda: tree.vm.snapshot_tree().keys() == tree.names, "virsh says what ls says")
+        content = before.pop(old, None) or vm.copy_of_content()
+        after = before if verb == "rmdir" else before | {new: content}
+        undone = before if verb == "mkdir" else before | {old: content}
+        assert tree.names in (set(after), set(undone))
+        tree.reference = after if tree.names == set(after) else undone
+        tree.check()
+    tree.check_files()
