@@ -55,12 +55,13 @@ static int check_format(const char *path, const char *format, struct err *err)
 }
 
 /* Adds a layer, and tells what it lies on. */
-static int open_layer(struct image *image, const char *path, const char *format, char **ret_path,
-		      char **ret_format, struct err *err)
+static int open_layer(struct image *image, const char *path, const char *format,
+		      struct own_mount_folder *last, char **ret_path, char **ret_format,
+		      struct err *err)
 {
 	cleanup_free char *own_path = NULL, *own_format = NULL;
 	const struct chain_layer *layer;
-	int r = own_mount_resolve(path, &own_path, &own_format, err);
+	int r = own_mount_resolve(path, last, &own_path, &own_format, err);
 
 	if (r > 0) {
 		path = own_path;
@@ -84,13 +85,14 @@ static int open_layer(struct image *image, const char *path, const char *format,
 static int open_chain(struct image *image, const char *path, const char *format, struct err *err)
 {
 	cleanup_free char *next = xstrdup(path), *next_format = xstrdup(format);
+	cleanup(own_mount_folder_clear) struct own_mount_folder last = { 0 };
 	int r = 0;
 
 	while (next && r >= 0) {
 		cleanup_free char *this = steal_pointer(&next);
 		cleanup_free char *this_format = steal_pointer(&next_format);
 
-		r = open_layer(image, this, this_format, &next, &next_format, err);
+		r = open_layer(image, this, this_format, &last, &next, &next_format, err);
 	}
 	return r;
 }

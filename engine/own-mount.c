@@ -63,11 +63,12 @@ static bool follow(char *path, char **rest)
 	return true;
 }
 
-/* As the kernel walks a path, but it stops at the mount point. */
-char *own_mount_inside(const char *path)
+/* Goes on from `walked`, a folder without links (PATH_MAX bytes), as the kernel walks a
+ * path, but it stops at the mount point, and returns what is behind that. NULL if `path`
+ * does not lead there; then `walked` is where it leads. The caller frees it. */
+static char *walk(char *walked, const char *path)
 {
 	cleanup_free char *rest = xstrdup(path);
-	char walked[PATH_MAX] = "";
 	int links = 0;
 
 	while (mountpoint) {
@@ -82,7 +83,7 @@ char *own_mount_inside(const char *path)
 			go_up(walked);
 			continue;
 		}
-		if (length + strlen(component) + 2 > sizeof(walked))
+		if (length + strlen(component) + 2 > PATH_MAX)
 			break;
 		sprintf(walked + length, "/%s", component);
 		if (streq(walked, mountpoint))
@@ -93,6 +94,44 @@ char *own_mount_inside(const char *path)
 	return NULL;
 }
 
+char *own_mount_inside(const char *path)
+{
+	char walked[PATH_MAX] = "";
+
+	return walk(walked, path);
+}
+
+void own_mount_folder_clear(struct own_mount_folder *f)
+{
+	free(f->name);
+	free(f->walked);
+	*f = (struct own_mount_folder){ 0 };
+}
+
+/* The same as own_mount_inside; the folder is walked only if it is another one than before. */
+static char *inside_from(const char *path, struct own_mount_folder *last)
+{
+	const char *slash = strrchr(path, '/');
+	cleanup_free char *folder = slash ? xasprintf("%.*s", (int)(slash - path), path) : NULL;
+	char walked[PATH_MAX] = "";
+	char *inside;
+
+	if (!folder)
+		return own_mount_inside(path);
+	if (!streq(folder, last->name)) {
+		inside = walk(walked, folder);
+		if (inside) {
+			free(inside);
+			return own_mount_inside(path);
+		}
+		own_mount_folder_clear(last);
+		last->name = steal_pointer(&folder);
+		last->walked = xstrdup(walked);
+	}
+	snprintf(walked, sizeof(walked), "%s", last->walked);
+	return walk(walked, slash);
+}
+
 bool own_mount_has(const char *path)
 {
 	cleanup_free char *inside = own_mount_inside(path);
@@ -100,9 +139,10 @@ bool own_mount_has(const char *path)
 	return inside;
 }
 
-int own_mount_resolve(const char *path, char **ret_path, char **ret_format, struct err *err)
+int own_mount_resolve(const char *path, struct own_mount_folder *last, char **ret_path,
+		      char **ret_format, struct err *err)
 {
-	cleanup_free char *inside = own_mount_inside(path);
+	cleanup_free char *inside = inside_from(path, last);
 	int r;
 
 	if (!inside)

@@ -28,7 +28,16 @@ char *own_mount_inside(const char *path);
 
 bool own_mount_has(const char *path);
 
+/* A folder that was walked last, and where it leads: most layers of a chain lie in one.
+ * Good for the moment only; begins as zeroes. */
+struct own_mount_folder {
+	char *name, *walked;
+};
+
+void own_mount_folder_clear(struct own_mount_folder *f);
+
 /* 1 if `path` leads there, with what it stands for; 0 if it does not. */
-int own_mount_resolve(const char *path, char **ret_path, char **ret_format, struct err *err);
+int own_mount_resolve(const char *path, struct own_mount_folder *last, char **ret_path,
+		      char **ret_format, struct err *err);
 
 #endif
