@@ -6,6 +6,7 @@
 #ifndef KWS_COMMON_CLEANUP_H
 #define KWS_COMMON_CLEANUP_H
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,12 @@ static inline void cleanup_fclose_p(FILE **f)
 		fclose(*f);
 }
 
+static inline void cleanup_closedir_p(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+
 static inline void cleanup_unlock_p(pthread_mutex_t **m)
 {
 	if (*m)
@@ -47,6 +54,7 @@ static inline void cleanup_unlock_p(pthread_mutex_t **m)
 #define cleanup_free cleanup(cleanup_free_p)
 #define cleanup_close cleanup(cleanup_close_p)
 #define cleanup_fclose cleanup(cleanup_fclose_p)
+#define cleanup_closedir cleanup(cleanup_closedir_p)
 
 /* Holds `m` until the end of the scope. */
 #define LOCK_SCOPE(m)                                              \

@@ -48,6 +48,18 @@ int task_pin(struct engine *e, struct slot *s, struct task *t, struct err *err)
 	return r < 0 ? r : look(e, s, LOOK_NEW, err);
 }
 
+int task_expire(struct engine *e, struct slot *s, struct task *t, struct err *err)
+{
+	struct vm *vm = slot_view(e, s);
+	const struct snapshot *snapshot;
+	int r = need_snapshot(vm, t->snapshot, &snapshot, err);
+
+	vm_unref(vm);
+	if (r >= 0)
+		r = registry_snapshot_expire(e->registry, t->snapshot, t->time, err);
+	return r < 0 ? r : look(e, s, LOOK_NEW, err);
+}
+
 /* Writes the VM's row, and then lets it count. */
 static int set_row(struct engine *e, struct slot *s, const struct registry_vm *row, struct err *err)
 {
@@ -67,14 +79,6 @@ int task_quiesce(struct engine *e, struct slot *s, struct task *t, struct err *e
 	struct registry_vm row = s->row;
 
 	row.quiesce = t->quiesce;
-	return set_row(e, s, &row, err);
-}
-
-int task_max_depth(struct engine *e, struct slot *s, struct task *t, struct err *err)
-{
-	struct registry_vm row = s->row;
-
-	row.max_depth = t->max_depth;
 	return set_row(e, s, &row, err);
 }
 

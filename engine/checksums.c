@@ -158,7 +158,13 @@ static int make(struct engine *e, const struct checksum_wish *w, struct err *err
 		return r;
 	sha256_digest(&ctx, sizeof(digest), digest);
 	hex = to_hex(digest, sizeof(digest));
-	return registry_checksum_set(e->registry, w->id, hex, err);
+	r = registry_checksum_set(e->registry, w->id, hex, err);
+	if (r >= 0)
+		engine_event(e, &(struct engine_event){ "checksum-made", w->vm, w->snapshot,
+							.disk = w->target },
+			     "the checksum of %s%s was made", w->target,
+			     w->shape == SHAPE_RAW ? "" : " as a qcow2");
+	return r;
 }
 
 /* What cannot be read has no checksum, and the others of its snapshot are of little use. */

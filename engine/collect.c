@@ -30,10 +30,10 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-enum verdict { KEEP, REMOVE, MERGE };
+enum fate { KEEP, REMOVE, MERGE };
 
 struct judgement {
-	enum verdict verdict;
+	enum fate fate;
 	bool commit, pull; /* MERGE: which of the two ways are possible */
 };
 
@@ -179,7 +179,7 @@ static int judge_merge(const struct layers *l, const struct layer *f, struct jud
 	if (r >= 0)
 		r = can_pull(c, f, &ret->pull, err);
 	if (r >= 0 && (ret->commit || ret->pull))
-		ret->verdict = MERGE;
+		ret->fate = MERGE;
 	return r;
 }
 
@@ -202,7 +202,7 @@ static int judge(const struct round *round, const struct tombstone *t, struct ju
 	/* Nobody reaches it; file_remove makes sure that it is what it was. */
 	r = holds_internal(&t->file, &internal, err);
 	if (r >= 0 && !internal)
-		ret->verdict = REMOVE;
+		ret->fate = REMOVE;
 	return r;
 }
 
@@ -213,7 +213,7 @@ static bool is_merged_first(const struct round *round, size_t i)
 	if (below != NO_LAYER)
 		below = round->layers.all.at[below].backing;
 	for (size_t n = 0; below != NO_LAYER && n < round->n; n++)
-		if (round->judgements[n].verdict == MERGE &&
+		if (round->judgements[n].fate == MERGE &&
 		    layer_file_same(&round->graves[n].file, &round->layers.all.at[below].file))
 			return false;
 	return true;
@@ -223,10 +223,10 @@ static bool is_merged_first(const struct round *round, size_t i)
 static size_t choose(const struct round *round)
 {
 	for (size_t i = 0; i < round->n; i++)
-		if (round->judgements[i].verdict == REMOVE)
+		if (round->judgements[i].fate == REMOVE)
 			return i;
 	for (size_t i = 0; i < round->n; i++)
-		if (round->judgements[i].verdict == MERGE && is_merged_first(round, i))
+		if (round->judgements[i].fate == MERGE && is_merged_first(round, i))
 			return i;
 	return round->n;
 }
@@ -236,7 +236,10 @@ static size_t choose(const struct round *round)
 static int remove_layer(struct engine *e, struct slot *s, const struct tombstone *t,
 			struct err *err)
 {
-	int r = config_forget_layer(e, s, &t->file, err);
+	/* The config may still name it as a part of a chain, if somebody changed that with
+	 * qemu-img while the VM was off; libvirt would believe it, and not start the VM. */
+	struct xml_rename same = { t->file.path, t->file.path, NULL };
+	int r = config_rename(e, s, &same, 1, err);
 
 	if (r >= 0)
 		r = file_remove(&t->file, err);
@@ -342,10 +345,8 @@ static bool was_tried(const int64_t *tried, size_t n, int64_t id)
 
 static int round_open(struct engine *e, struct slot *s, struct round *ret, struct err *err)
 {
-	int r = registry_tombstones_locate(e->registry, s->id, err);
+	int r = registry_tombstones(e->registry, s->id, &ret->graves, &ret->n, err);
 
-	if (r >= 0)
-		r = registry_tombstones(e->registry, s->id, &ret->graves, &ret->n, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&e->lock);
@@ -355,7 +356,12 @@ static int round_open(struct engine *e, struct slot *s, struct round *ret, struc
 	if (ret->n == 0)
 		return 0;
 	vm_refresh_now(e, s);
-	return layers_build(e, s, ret->graves, ret->n, &ret->layers, err);
+	r = layers_build(e, s, ret->graves, ret->n, &ret->layers, err);
+	if (r >= 0 && ret->layers.missing)
+		r = err_set(err, EBUSY, "%s is missing, and nobody can tell what it lies on: until it is "
+			    "there again, or the snapshots that need it are deleted, no layer of "
+			    "this VM is merged or deleted", ret->layers.missing);
+	return r;
 }
 
 /* A domain that is not defined is not proof that its layers are not needed. */
@@ -397,7 +403,7 @@ int collect(struct engine *e, struct slot *s, struct err *err)
 		/* The memory of a saved VM names the layers: none may go until it runs. */
 		if (next == round.n || is_saved(e, s))
 			break;
-		if (round.judgements[next].verdict == REMOVE)
+		if (round.judgements[next].fate == REMOVE)
 			r = remove_layer(e, s, &round.graves[next], err);
 		else
 			r = merge_layer(e, s, &round, next, err);

@@ -17,8 +17,11 @@
  * had not returned, so the snapshot is one that never was. If libvirt does not
  * even know that QEMU has switched, all waits until the VM is off.
  */
+#include "engine/create.h"
+
 #include "engine/backing.h"
 #include "engine/depth.h"
+#include "engine/hooks.h"
 #include "engine/op.h"
 #include "engine/overlay.h"
 
@@ -31,9 +34,17 @@ DEFINE_CLEANUP(struct snapshot_xml, snapshot_xml_free);
 
 /* ---- steps ---- */
 
+/* libvirt freezes and thaws within the one call, so that a guest never stays frozen: how
+ * long it was frozen is known as no more than how long that took. */
 static int ask_libvirt(struct op *op, unsigned flags, struct err *err)
 {
-	return op->e->hv->ops->snapshot_create(op->e->hv, op->slot->uuid, op->plan->xml, flags, err);
+	double began = metrics_now();
+	int r = op->e->hv->ops->snapshot_create(op->e->hv, op->slot->uuid, op->plan->xml, flags,
+						err);
+
+	if (r >= 0 && flags & HV_CREATE_QUIESCE)
+		metrics_freeze(op->e, metrics_now() - began);
+	return r;
 }
 
 /* quiesce=auto: whatever the guest agent's trouble is, a snapshot worth a power
@@ -54,7 +65,9 @@ static int step_snapshot(struct op *op, struct err *err)
 
 	if (r < 0 && try_without_agent(op, r)) {
 		op->plan->flags &= ~HV_CREATE_QUIESCE;
-		r = ask_libvirt(op, op->plan->flags, err);
+		r = op_note(op, "snapshot", err);
+		if (r >= 0)
+			r = ask_libvirt(op, op->plan->flags, err);
 	}
 	return r;
 }
@@ -80,7 +93,7 @@ static enum consistency became(const struct snapshot_xml *x, unsigned flags)
 	return flags & HV_CREATE_QUIESCE ? CONSISTENCY_FILESYSTEM : CONSISTENCY_CRASH;
 }
 
-static int step_record(struct op *op, struct err *err)
+int snapshot_record(struct op *op, uint32_t *ret_id, struct err *err)
 {
 	cleanup_free char *xml = NULL;
 	cleanup(snapshot_xml_free_p) struct snapshot_xml *x = NULL;
@@ -88,8 +101,10 @@ static int step_record(struct op *op, struct err *err)
 	int r;
 
 	r = op->e->hv->ops->snapshot_xml(op->e->hv, op->slot->uuid, op->plan->name, &xml, err);
-	if (r == -ENOENT)
-		return 0; /* deleted by somebody else since */
+	if (r == -ENOENT) {
+		*ret_id = 0;
+		return 0;
+	}
 	if (r >= 0)
 		r = snapshot_xml_parse(xml, &x, err);
 	if (r < 0)
@@ -97,7 +112,18 @@ static int step_record(struct op *op, struct err *err)
 	row.xml = xml;
 	row.created = moment(x->created);
 	row.consistency = became(x, op->plan->flags);
-	return registry_snapshot_put(op->e->registry, op->slot->id, &row, err);
+	/* The journal's end makes it durable. */
+	r = registry_snapshot_put(op->e->registry, op->slot->id, &row, err);
+	if (r >= 0)
+		*ret_id = row.id;
+	return r;
+}
+
+static int step_record(struct op *op, struct err *err)
+{
+	uint32_t id;
+
+	return snapshot_record(op, &id, err);
 }
 
 static bool is_ours(const struct op *op, const struct snapshot_xml *x)
@@ -109,22 +135,31 @@ static bool is_ours(const struct op *op, const struct snapshot_xml *x)
 	return false;
 }
 
-static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
+int snapshot_is_taken(struct op *op, bool *ret, struct err *err)
 {
 	cleanup_free char *xml = NULL;
 	cleanup(snapshot_xml_free_p) struct snapshot_xml *x = NULL;
+	int r = op->e->hv->ops->snapshot_xml(op->e->hv, op->slot->uuid, op->plan->name, &xml, err);
+
+	if (r >= 0)
+		r = snapshot_xml_parse(xml, &x, err);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	*ret = r >= 0 && is_ours(op, x);
+	return 0;
+}
+
+static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
+{
+	bool taken;
 	int r;
 
 	if (step >= op->kind->no_return)
 		return 0;
-	r = op->e->hv->ops->snapshot_xml(op->e->hv, op->slot->uuid, op->plan->name, &xml, err);
-	if (r == -ENOENT)
-		return -ECANCELED;
-	if (r >= 0)
-		r = snapshot_xml_parse(xml, &x, err);
+	r = snapshot_is_taken(op, &taken, err);
 	if (r < 0)
 		return r;
-	if (!is_ours(op, x))
+	if (!taken)
 		return -ECANCELED;
 	*ret_from = op->kind->no_return;
 	return 0;
@@ -133,7 +168,7 @@ static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 static const struct step steps[] = {
 	{ "overlays", overlays_create, overlays_remove },
 	{ "snapshot", step_snapshot, NULL },
-	{ "record", step_record, NULL },
+	{ "record", step_record, NULL, .note_lazily = true },
 };
 
 const struct op_kind create_op = { "create", steps, 3, 2, settle };
@@ -196,8 +231,7 @@ static int plan_disk(struct engine *e, struct slot *s, struct plan *plan, const 
 		r = disk_depth(from, live, &depth, err);
 	if (r < 0)
 		return err_wrap(err, "disk %s cannot be snapshotted", from->target);
-	d->overlay.path = overlay_path(e, s->uuid, id, from->target, from->path);
-	d->overlay.format = xstrdup("qcow2");
+	overlay_plan(e, s->uuid, id, d);
 	return depth_check(e, s, from->target, depth, err);
 }
 
@@ -224,22 +258,6 @@ static int plan_disks(struct engine *e, struct slot *s, const struct domain_xml 
 	return r;
 }
 
-static int plan_xml(const struct domain_xml *domain, struct plan *plan, struct err *err)
-{
-	struct overlay *overlays = xcalloc(domain->n_disks, sizeof(*overlays));
-	int r;
-
-	for (size_t i = 0; i < domain->n_disks; i++) {
-		overlays[i].target = domain->disks[i].target;
-		for (size_t d = 0; d < plan->n_disks; d++)
-			if (streq(plan->disks[d].target, overlays[i].target))
-				overlays[i].path = plan->disks[d].overlay.path;
-	}
-	r = snapshot_xml_build(plan->name, "", overlays, domain->n_disks, &plan->xml, err);
-	free(overlays);
-	return r;
-}
-
 static int plan_quiesce(struct plan *plan, bool active, bool agent, enum quiesce quiesce,
 			struct err *err)
 {
@@ -254,8 +272,8 @@ static int plan_quiesce(struct plan *plan, bool active, bool agent, enum quiesce
 	return 0;
 }
 
-static int make_plan(struct engine *e, struct slot *s, const char *name, enum quiesce quiesce,
-		     struct plan *plan, struct err *err)
+int snapshot_plan(struct engine *e, struct slot *s, const char *name, enum quiesce quiesce,
+		  struct plan *plan, struct err *err)
 {
 	cleanup(domain_xml_free_p) struct domain_xml *domain = NULL;
 	cleanup_free char *xml = NULL;
@@ -264,9 +282,8 @@ static int make_plan(struct engine *e, struct slot *s, const char *name, enum qu
 
 	plan->name = xstrdup(name);
 	r = e->hv->ops->lookup(e->hv, s->uuid, &state, err);
-	if (r >= 0 && state.saved)
-		r = err_set(err, EBUSY, "the VM is saved with its memory, which knows today's "
-			    "disks: start it, or drop that with virsh managedsave-remove");
+	if (r >= 0)
+		r = need_not_saved(&state, err);
 	if (r >= 0)
 		r = e->hv->ops->domain_xml(e->hv, s->uuid, false, &xml, err);
 	if (r >= 0)
@@ -276,41 +293,62 @@ static int make_plan(struct engine *e, struct slot *s, const char *name, enum qu
 	if (r >= 0)
 		r = plan_quiesce(plan, state.active, domain->agent, quiesce, err);
 	if (r >= 0)
-		r = plan_xml(domain, plan, err);
+		r = overlays_plan_xml(domain, plan, err);
 	free(state.name);
+	return r;
+}
+
+static int plan_and_create(struct engine *e, struct slot *s, const char *name,
+			   enum quiesce quiesce, struct err *err)
+{
+	struct plan *plan = plan_new();
+	double began = metrics_now();
+	int r = snapshot_plan(e, s, name, quiesce, plan, err);
+
+	if (r < 0) {
+		plan_free(plan);
+		return r;
+	}
+	r = op_run(e, s, &create_op, plan, err);
+	if (r >= 0)
+		metrics_snapshot(e, metrics_now() - began);
 	return r;
 }
 
 int snapshot_create(struct engine *e, struct slot *s, const char *name, enum quiesce quiesce,
 		    struct err *err)
 {
-	struct plan *plan = plan_new();
-	int r = make_plan(e, s, name, quiesce, plan, err);
+	int r = hooks_before(e, s, HOOK_SNAPSHOT, name, err);
 
-	if (r < 0) {
-		plan_free(plan);
+	if (r < 0)
 		return r;
+	r = plan_and_create(e, s, name, quiesce, err);
+	hooks_after(e, s, HOOK_SNAPSHOT, name, r, err);
+	return r;
+}
+
+int snapshot_take(struct engine *e, struct slot *s, const char *name, struct err *err)
+{
+	struct vm *vm = slot_view(e, s);
+	bool taken = vm && vm_snapshot_by_name(vm, name);
+	int r;
+
+	vm_unref(vm);
+	r = snapshot_name_check(name, err);
+	if (r < 0)
+		return r;
+	if (taken)
+		return err_set(err, EEXIST, "there is a snapshot '%s' already", name);
+	r = snapshot_create(e, s, name, s->row.quiesce, err);
+	if (r < 0) {
+		/* Whatever became of it, show what is there. */
+		look(e, s, LOOK_ALL, NULL);
+		return err_wrap(err, "cannot take the snapshot '%s'", name);
 	}
-	return op_run(e, s, &create_op, plan, err);
+	return look(e, s, LOOK_NEW, err);
 }
 
 int task_create(struct engine *e, struct slot *s, struct task *t, struct err *err)
 {
-	struct vm *vm = slot_view(e, s);
-	bool taken = vm && vm_snapshot_by_name(vm, t->text);
-	int r;
-
-	vm_unref(vm);
-	r = snapshot_name_check(t->text, err);
-	if (r < 0)
-		return r;
-	if (taken)
-		return err_set(err, EEXIST, "there is a snapshot '%s' already", t->text);
-	r = snapshot_create(e, s, t->text, s->row.quiesce, err);
-	if (r < 0) {
-		/* Whatever became of it, show what is there. */
-		look(e, s, LOOK_ALL, NULL);
-		return err_wrap(err, "cannot take the snapshot '%s'", t->text);
-	}
-	return look(e, s, LOOK_NEW, err);
+	return snapshot_take(e, s, t->text, err);
 }

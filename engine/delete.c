@@ -15,8 +15,10 @@
  * children leaves the others alone.
  */
 #include "engine/foundation.h"
+#include "engine/hooks.h"
 #include "engine/metadata.h"
 #include "engine/op.h"
+#include "engine/pool.h"
 
 #include <errno.h>
 
@@ -130,16 +132,25 @@ static int make_plan(struct engine *e, struct slot *s, const struct snapshot *sn
 	return plan_family(e, s, plan, err);
 }
 
-/* From here on no image of it is opened; -EBUSY if one is. */
-static int keep_readers_out(struct engine *e, struct slot *s, uint32_t snapshot, struct err *err)
+/* The lock is held. */
+static int check_closed(const struct slot *s, uint32_t snapshot, struct err *err)
 {
-	LOCK_SCOPE(&e->lock);
-
 	for (size_t i = 0; i < s->holders.n; i++)
 		if (s->holders.at[i].snapshot == snapshot)
 			return err_set(err, EBUSY, "an image of it is open: close it first");
-	s->dying = snapshot;
 	return 0;
+}
+
+/* From here on no image of it is opened; -EBUSY if one is. */
+static int keep_readers_out(struct engine *e, struct slot *s, uint32_t snapshot, struct err *err)
+{
+	int r;
+	LOCK_SCOPE(&e->lock);
+
+	r = check_closed(s, snapshot, err);
+	if (r >= 0)
+		s->dying = snapshot;
+	return r;
 }
 
 static void let_readers_in(struct engine *e, struct slot *s)
@@ -149,17 +160,12 @@ static void let_readers_in(struct engine *e, struct slot *s)
 	s->dying = 0;
 }
 
-static int delete_snapshot(struct engine *e, struct slot *s, const struct snapshot *snapshot,
+static int plan_and_delete(struct engine *e, struct slot *s, const struct snapshot *snapshot,
 			   struct err *err)
 {
 	struct plan *plan;
-	int r;
+	int r = keep_readers_out(e, s, snapshot->id, err);
 
-	if (snapshot->pinned)
-		return err_set(err, EPERM, "it is pinned: write 0 to its 'pin' first");
-	r = foundation_check(e, snapshot, err);
-	if (r >= 0)
-		r = keep_readers_out(e, s, snapshot->id, err);
 	if (r < 0)
 		return r;
 	plan = plan_new();
@@ -174,19 +180,56 @@ static int delete_snapshot(struct engine *e, struct slot *s, const struct snapsh
 	return r;
 }
 
+int snapshot_check_deletable(struct engine *e, struct slot *s, const struct snapshot *snapshot,
+			     struct err *err)
+{
+	int r = foundation_check(e, snapshot, err);
+
+	if (r >= 0)
+		r = clones_check_none(e, snapshot, err);
+	if (r >= 0)
+		r = pool_check_unpublished(e, snapshot, err);
+	LOCK_SCOPE(&e->lock);
+
+	if (snapshot->pinned)
+		return err_set(err, EPERM, "it is pinned: write 0 to its 'pin' first");
+	return r < 0 ? r : check_closed(s, snapshot->id, err);
+}
+
+/* While a hook runs its images can still be read: it may want to keep them elsewhere. */
+static int delete_snapshot(struct engine *e, struct slot *s, const struct snapshot *snapshot,
+			   struct err *err)
+{
+	int r = snapshot_check_deletable(e, s, snapshot, err);
+
+	if (r >= 0)
+		r = hooks_before(e, s, HOOK_DELETE, snapshot->name, err);
+	if (r < 0)
+		return r;
+	r = plan_and_delete(e, s, snapshot, err);
+	hooks_after(e, s, HOOK_DELETE, snapshot->name, r, err);
+	return r;
+}
+
+int snapshot_delete(struct engine *e, struct slot *s, const struct snapshot *snapshot,
+		    struct err *err)
+{
+	int r = delete_snapshot(e, s, snapshot, err);
+
+	if (r < 0)
+		return err_wrap(err, "cannot delete '%s'", snapshot->name);
+	collect_later(e, s);
+	return 0;
+}
+
 int task_delete(struct engine *e, struct slot *s, struct task *t, struct err *err)
 {
 	struct vm *vm = slot_view(e, s);
 	const struct snapshot *snapshot = NULL;
 	int r = need_snapshot(vm, t->snapshot, &snapshot, err);
 
-	if (r >= 0) {
-		r = delete_snapshot(e, s, snapshot, err);
-		if (r < 0)
-			err_wrap(err, "cannot delete '%s'", snapshot->name);
-		else
-			collect_later(e, s);
-	}
+	if (r >= 0)
+		r = snapshot_delete(e, s, snapshot, err);
 	vm_unref(vm);
 	return r;
 }

@@ -4,6 +4,7 @@
 #include "engine/backing.h"
 #include "engine/chain.h"
 #include "engine/own-mount.h"
+#include "engine/policy.h"
 
 #include <errno.h>
 
@@ -33,11 +34,6 @@ static int chain_depth(const char *path, const char *format, unsigned *ret, stru
 	return 0;
 }
 
-unsigned max_depth_of(const struct engine *e, const struct registry_vm *row)
-{
-	return row->max_depth ?: e->max_depth;
-}
-
 int disk_depth(const struct xml_disk *disk, bool live, unsigned *ret, struct err *err)
 {
 	if (!live)
@@ -49,7 +45,7 @@ int disk_depth(const struct xml_disk *disk, bool live, unsigned *ret, struct err
 int depth_check(struct engine *e, struct slot *s, const char *target, unsigned depth,
 		struct err *err)
 {
-	unsigned max = max_depth_of(e, &s->row);
+	unsigned max = policy_max_depth(e, s);
 
 	if (depth < max)
 		return 0;

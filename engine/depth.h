@@ -10,9 +10,6 @@
 #include "engine/core.h"
 #include "engine/domain-xml.h"
 
-/* The limit that holds for the VM: its own, or the mount's. */
-unsigned max_depth_of(const struct engine *e, const struct registry_vm *row);
-
 /* The layers of the chain that the disk has now. `live`: the VM runs, and its XML
  * names the chain; else the headers of the images are read. */
 int disk_depth(const struct xml_disk *disk, bool live, unsigned *ret, struct err *err);

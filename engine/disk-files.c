@@ -17,6 +17,7 @@ struct disk_file {
 	struct image *image;
 	struct standalone *standalone; /* SHAPE_QCOW2, SHAPE_LAYER; else NULL */
 	struct difference *difference; /* SHAPE_MAP; else NULL */
+	uint64_t *exported;            /* counts what is read, unless it is NULL */
 	uint64_t start, size;          /* SHAPE_RAW, SHAPE_PARTITION: the part of the image */
 };
 
@@ -48,6 +49,14 @@ static struct holder *hold_of(struct slot *s, uint32_t snapshot_id, const struct
 static void let_go(struct slot *s, struct holder *h)
 {
 	*h = s->holders.at[--s->holders.n];
+}
+
+/* ... and perhaps that is what the deletion of the snapshot waits for. The lock is held. */
+static void close_hold(struct engine *e, struct slot *s, struct holder *h)
+{
+	let_go(s, h);
+	if (s->care.for_readers)
+		keeper_want(e, s);
 }
 
 /* ---- opening ---- */
@@ -123,8 +132,10 @@ int disk_file_open_unheld(struct engine *e, const struct disk_id *id, struct dis
 			  struct err *err)
 {
 	struct disk_file *f = xnew(struct disk_file);
-	int r = open_now(e, id, f, err);
+	int r = engine_vm_verify(e, id->vm, err);
 
+	if (r >= 0)
+		r = open_now(e, id, f, err);
 	if (r < 0)
 		disk_file_free(f);
 	else
@@ -161,6 +172,7 @@ int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_fil
 		engine_set_last_error(e, id->vm, err ? err->msg : "a disk cannot be opened");
 		return r;
 	}
+	f->exported = &e->exported;
 	pass_on_warning(e, id, f);
 	*ret = f;
 	return 0;
@@ -176,7 +188,7 @@ void engine_disk_close(struct engine *e, struct disk_file *f)
 
 		for (size_t h = 0; h < s->holders.n; h++)
 			if (s->holders.at[h].image == f->image)
-				let_go(s, &s->holders.at[h]);
+				close_hold(e, s, &s->holders.at[h]);
 	}
 	pthread_mutex_unlock(&e->lock);
 	disk_file_free(f);
@@ -223,8 +235,8 @@ int disk_file_extents(struct disk_file *f, uint64_t offset, uint64_t length,
 	return 0;
 }
 
-ssize_t disk_file_gather(struct disk_file *f, struct gather *g, size_t length, uint64_t offset,
-			 struct err *err)
+static ssize_t gather(struct disk_file *f, struct gather *g, size_t length, uint64_t offset,
+		      struct err *err)
 {
 	uint64_t size = disk_file_size(f);
 
@@ -237,6 +249,16 @@ ssize_t disk_file_gather(struct disk_file *f, struct gather *g, size_t length, u
 	if (f->difference)
 		return difference_read(f->difference, gather_room(g, length), length, offset);
 	return image_gather(f->image, g, length, f->start + offset, err);
+}
+
+ssize_t disk_file_gather(struct disk_file *f, struct gather *g, size_t length, uint64_t offset,
+			 struct err *err)
+{
+	ssize_t n = gather(f, g, length, offset, err);
+
+	if (n > 0 && f->exported)
+		__atomic_add_fetch(f->exported, n, __ATOMIC_RELAXED);
+	return n;
 }
 
 ssize_t disk_file_read(struct disk_file *f, void *buf, size_t length, uint64_t offset,
@@ -295,6 +317,48 @@ static int learn(struct engine *e, const struct disk_description *d, const struc
 						  allocated, err);
 }
 
+/* The same of an image that is open for something else. */
+static void learn_from(struct engine *e, const struct disk_id *id, struct image *image)
+{
+	cleanup(disk_description_clear) struct disk_description d = { 0 };
+	struct disk_file f = { .image = image };
+	struct disk_stat known;
+	int r = disk_describe(e, id, &d, NULL);
+
+	if (r < 0 || known_stat(e, &d, id, &known) >= 0)
+		return;
+	if (id->shape == SHAPE_QCOW2 || id->shape == SHAPE_LAYER)
+		r = disk_get_standalone(e, &d, image, &f.standalone, NULL);
+	else
+		r = take_part(e, &d, id, &f, NULL);
+	if (r >= 0)
+		learn(e, &d, id, &f, NULL);
+	standalone_free(f.standalone);
+}
+
+/* To open a chain is what takes long. So whoever asks for one file of a disk that nobody
+ * has asked for yet has all of them found out; in a listing they are the next to be asked
+ * for. What cannot be found out is said to who asks for that. */
+static void learn_others(struct engine *e, const struct disk_description *d,
+			 const struct disk_id *id, struct image *image)
+{
+	static const enum disk_shape shapes[] = { SHAPE_RAW, SHAPE_QCOW2, SHAPE_LAYER };
+	cleanup_free struct partition *found = NULL;
+	struct disk_id other = { id->vm, id->snapshot, id->disk, SHAPE_PARTITION, 0 };
+	size_t n = 0;
+
+	disk_get_partitions(e, d, image, &found, &n, NULL);
+	for (size_t i = 0; i < n; i++) {
+		other.partition = found[i].number;
+		learn_from(e, &other, image);
+	}
+	other.partition = 0;
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+		other.shape = shapes[i];
+		learn_from(e, &other, image);
+	}
+}
+
 int engine_disk_stat(struct engine *e, const struct disk_id *id, struct disk_stat *ret,
 		     struct err *err)
 {
@@ -313,6 +377,7 @@ int engine_disk_stat(struct engine *e, const struct disk_id *id, struct disk_sta
 	r = disk_file_open_unheld(e, id, &f, err);
 	if (r >= 0) {
 		r = learn(e, &d, id, f, err);
+		learn_others(e, &d, id, f->image);
 		disk_file_free(f);
 	}
 	if (r >= 0 && known_stat(e, &d, id, ret) < 0)
@@ -329,7 +394,8 @@ void engine_disk_partitions(struct engine *e, const struct disk_id *id, unsigned
 {
 	cleanup(disk_description_clear) struct disk_description d = { 0 };
 	cleanup_free struct partition *found = NULL;
-	struct disk_id whole = { id->vm, id->snapshot, id->disk, SHAPE_PARTITION, 0 };
+	struct disk_id whole = { id->vm, id->snapshot, id->disk, SHAPE_RAW, 0 };
+	struct disk_file *f;
 	size_t n = 0;
 	int r = disk_describe(e, id, &d, NULL);
 
@@ -337,13 +403,10 @@ void engine_disk_partitions(struct engine *e, const struct disk_id *id, unsigned
 	*ret_n = 0;
 	if (r >= 0)
 		r = registry_partitions(e->registry, id->snapshot, d.target, &found, &n, NULL);
-	if (r == -ENOENT) {
-		struct disk_file *f = xnew(struct disk_file);
-
-		/* There is no partition 0, but by now it is known which there are. */
-		open_now(e, &whole, f, NULL);
+	if (r == -ENOENT && (r = disk_file_open_unheld(e, &whole, &f, NULL)) >= 0) {
+		r = disk_get_partitions(e, &d, f->image, &found, &n, NULL);
+		learn_others(e, &d, &whole, f->image);
 		disk_file_free(f);
-		r = registry_partitions(e->registry, id->snapshot, d.target, &found, &n, NULL);
 	}
 	if (r < 0 || n == 0)
 		return;

@@ -184,19 +184,25 @@ static int make_partitions(struct engine *e, const struct disk_description *d,
 	return r;
 }
 
+int disk_get_partitions(struct engine *e, const struct disk_description *d, struct image *image,
+			struct partition **ret, size_t *ret_n, struct err *err)
+{
+	int r = registry_partitions(e->registry, d->layout.snapshot, d->target, ret, ret_n, err);
+
+	if (r != -ENOENT)
+		return r;
+	r = make_partitions(e, d, image, err);
+	return r < 0 ? r : registry_partitions(e->registry, d->layout.snapshot, d->target, ret,
+					       ret_n, err);
+}
+
 int disk_get_partition(struct engine *e, const struct disk_description *d, struct image *image,
 		       unsigned number, struct partition *ret, struct err *err)
 {
 	cleanup_free struct partition *found = NULL;
 	size_t n = 0;
-	int r = registry_partitions(e->registry, d->layout.snapshot, d->target, &found, &n, err);
+	int r = disk_get_partitions(e, d, image, &found, &n, err);
 
-	if (r == -ENOENT) {
-		r = make_partitions(e, d, image, err);
-		if (r >= 0)
-			r = registry_partitions(e->registry, d->layout.snapshot, d->target, &found,
-						&n, err);
-	}
 	for (size_t i = 0; i < n && r >= 0; i++) {
 		if (found[i].number == number) {
 			*ret = found[i];

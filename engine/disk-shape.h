@@ -36,8 +36,12 @@ int disk_get_difference(struct engine *e, struct disk_description *d, struct ima
 /* How many pieces it has, of one that the registry has. */
 size_t layout_runs(const struct layout *l);
 
-/* Finds the partition in the registry, or in the image's table. -ENOENT if there is
- * none of that number. */
+/* The partitions of the disk, by number, of the registry or of the image's table. The
+ * caller frees *ret. */
+int disk_get_partitions(struct engine *e, const struct disk_description *d, struct image *image,
+			struct partition **ret, size_t *ret_n, struct err *err);
+
+/* One of them. -ENOENT if there is none of that number. */
 int disk_get_partition(struct engine *e, const struct disk_description *d, struct image *image,
 		       unsigned number, struct partition *ret, struct err *err);
 

@@ -122,6 +122,7 @@ int domain_xml_parse(const char *xml, struct domain_xml **ret, struct err *err)
 	if (r < 0)
 		return r;
 	*ret = domain_from_node(xmlDocGetRootElement(doc));
+	xml_features(xmlDocGetRootElement(doc), &(*ret)->features);
 	return 0;
 }
 
@@ -135,6 +136,7 @@ void domain_xml_free(struct domain_xml *d)
 	free(d->name);
 	free(d->uuid);
 	free(d->nvram);
+	feature_set_clear(&d->features);
 	free(d);
 }
 
@@ -229,5 +231,20 @@ int domain_xml_rename(const char *xml, const struct xml_rename *renames, size_t 
 	*ret = xml_print(xmlDocGetRootElement(doc));
 	if (ret_changed)
 		*ret_changed = changed;
+	return 0;
+}
+
+int disk_xml_build(const char *path, const char *format, char **ret, struct err *err)
+{
+	cleanup(xml_doc_free_p) xmlDoc *doc = NULL;
+	int r = xml_doc_parse("<disk type='file'/>", "disk", &doc, err);
+	xmlNode *disk;
+
+	if (r < 0)
+		return r;
+	disk = xmlDocGetRootElement(doc);
+	xml_set_attribute(xml_add(disk, "driver"), "type", format);
+	xml_set_attribute(xml_add(disk, "source"), "file", path);
+	*ret = xml_print(disk);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #define KWS_ENGINE_DOMAIN_XML_H
 
 #include "common/err.h"
+#include "engine/feature-set.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -41,6 +42,7 @@ struct domain_xml {
 	bool agent;  /* the guest agent's channel is connected */
 	struct xml_disk *disks;
 	size_t n_disks;
+	struct feature_set features; /* all that it says, whether they count or not */
 };
 
 int domain_xml_parse(const char *xml, struct domain_xml **ret, struct err *err);
@@ -117,6 +119,10 @@ int snapshot_xml_definition(const char *xml, const char *domain_name,
 /* Takes the <backingStore> of a disk out of a domain's XML: libvirt then looks at the
  * headers. The caller frees *ret. */
 int domain_xml_forget_chain(const char *xml, const char *target, char **ret, struct err *err);
+
+/* A <disk> that says no more than where it is: what virDomainBlockCopy wants. The caller frees
+ * *ret. */
+int disk_xml_build(const char *path, const char *format, char **ret, struct err *err);
 
 /* Puts other files in the place of a domain's disk sources. *ret_changed (may
  * be NULL) tells whether there was anything to do. The caller frees *ret. */

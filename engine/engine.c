@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Opening and closing the engine, and the doors to its operations. */
-#include "engine/core.h"
+#include "engine/clone.h"
 #include "engine/domain-xml.h"
+#include "engine/failover.h"
 #include "engine/foundation.h"
-#include "engine/own-mount.h"
+#include "engine/groups.h"
+#include "engine/hooks.h"
 #include "engine/overlay.h"
+#include "engine/own-mount.h"
+#include "engine/policy.h"
+#include "engine/pool.h"
+#include "engine/recovery.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -57,12 +63,18 @@ static void on_connection(void *opaque, bool up)
 
 	e->all_new = up;
 	e->connected = up;
+	*(up ? &e->back : &e->lost) = true;
 	/* What was interrupted, or may have been, goes on when it is back. */
 	for (size_t i = 0; i < e->slots.n; i++) {
 		struct slot *s = e->slots.at[i];
 
 		if (!up && (s->job.tombstones || s->job_error))
 			s->collect_wanted = true;
+	}
+	if (up) {
+		keeper_want_all(e);
+		pools_want(e);
+		failovers_want(e);
 	}
 	pthread_cond_signal(&e->news_wake);
 	pthread_cond_broadcast(&e->changed);
@@ -71,8 +83,8 @@ static void on_connection(void *opaque, bool up)
 void engine_tell(struct engine *e, uint32_t vm_id, int r, const char *what)
 {
 	engine_set_last_error(e, vm_id, what);
-	if (e->observer->happened)
-		e->observer->happened(e->observer->opaque, vm_id, r, what);
+	engine_event(e, &(struct engine_event){ "trouble", vm_id, .code = -r,
+						.weight = EVENT_TROUBLE }, "%s", what);
 }
 
 bool is_stopping(struct engine *e)
@@ -93,6 +105,9 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 					    .mode = opts->mode, .quiesce = QUIESCE_AUTO };
 	e->max_depth = opts->max_depth ?: DEPTH_DEFAULT;
 	e->observer = observer;
+	e->mountpoint = xstrdup(opts->mountpoint);
+	e->hooks = xstrdup(opts->hooks);
+	e->hook_timeout = opts->hook_timeout ?: HOOK_TIMEOUT_DEFAULT;
 	own_mount_set(opts->mountpoint, foundation_resolve, e);
 	e->connected = true;
 	e->hv_events = (struct hv_events){ e, on_domain, on_block_job, on_connection };
@@ -104,10 +119,18 @@ static void set_up(struct engine *e, const struct engine_options *opts,
 	pthread_cond_init(&e->news_wake, NULL);
 	pthread_cond_init(&e->sums.wake, NULL);
 	pthread_cond_init(&e->refreshes.wake, NULL);
+	pthread_cond_init(&e->measurings.wake, NULL);
+	metrics_open(e);
 	e->sums.wanted = true;
 	pthread_cond_init(&e->operations.wake, NULL);
 	pthread_cond_init(&e->collections.wake, NULL);
+	pthread_cond_init(&e->keeper_wake, NULL);
 	house_init(e);
+	groups_init(e);
+	clones_init(e);
+	pools_init(e);
+	recovery_init(e);
+	failovers_init(e);
 }
 
 static char *registry_path(const char *state_dir)
@@ -148,14 +171,30 @@ int engine_open_on(struct hv *hv, const struct engine_options *opts,
 	if (r >= 0)
 		r = check_store(e, err);
 	if (r >= 0)
+		r = hooks_check_folder(e->hooks, err);
+	if (r >= 0)
 		r = overlay_choose_options(opts->overlay_options, e->state_dir,
 					   &e->overlay_options, err);
+	overlay_templates_init(&e->overlay_templates, e->state_dir, e->overlay_options);
 	if (r >= 0 && hv)
 		e->hv = hv;
 	else if (r >= 0)
 		r = hv_libvirt_open(opts->uri, &e->hv_events, &e->hv, err);
 	if (r >= 0)
+		r = policy_load(e->registry, 0, e->knobs, err);
+	if (r >= 0)
+		r = groups_open(e, err);
+	if (r >= 0)
+		r = clones_open(e, err);
+	if (r >= 0)
+		r = pools_open(e, err);
+	if (r >= 0)
+		r = recovery_open(e, err);
+	if (r >= 0)
+		r = failovers_open(e, err);
+	if (r >= 0)
 		r = look_at_all(e, err);
+	e->opened = true;
 	if (r >= 0)
 		r = queue_start(e, err);
 	if (r < 0) {
@@ -219,14 +258,27 @@ void engine_close(struct engine *e)
 	vec_free(&e->operations.slots);
 	vec_free(&e->collections.slots);
 	vec_free(&e->refreshes.slots);
+	vec_free(&e->measurings.slots);
 	pthread_cond_destroy(&e->changed);
 	pthread_cond_destroy(&e->news_wake);
 	pthread_cond_destroy(&e->operations.wake);
 	pthread_cond_destroy(&e->collections.wake);
+	pthread_cond_destroy(&e->keeper_wake);
+	pthread_cond_destroy(&e->measurings.wake);
 	pthread_mutex_destroy(&e->lock);
 	house_free(e);
+	groups_free(e);
+	clones_free(e);
+	pools_free(e);
+	recovery_free(e);
+	failovers_close(e);
 	free(e->store);
+	overlay_templates_clear(&e->overlay_templates);
 	free(e->overlay_options);
+	free(e->mountpoint);
+	free(e->hooks);
+	policy_values_free(e->knobs);
+	free(e->last_error);
 	free(e->state_dir);
 	free(e);
 }
@@ -251,19 +303,21 @@ char *engine_last_error(struct engine *e, uint32_t vm_id)
 	LOCK_SCOPE(&e->lock);
 
 	s = slot_by_id(e, vm_id);
-	return xstrdup(s && s->last_error ? s->last_error : "");
+	return xstrdup((s ? s->last_error : vm_id ? NULL : e->last_error) ?: "");
 }
 
 void engine_set_last_error(struct engine *e, uint32_t vm_id, const char *msg)
 {
 	struct slot *s;
+	char **place;
 	LOCK_SCOPE(&e->lock);
 
 	s = slot_by_id(e, vm_id);
-	if (!s)
+	if (!s && vm_id)
 		return;
-	free(s->last_error);
-	s->last_error = xstrdup(msg);
+	place = s ? &s->last_error : &e->last_error;
+	free(*place);
+	*place = xstrdup(msg);
 }
 
 static double seconds_since(const struct timespec *then)
@@ -377,12 +431,13 @@ void engine_set_quiesce(struct engine *e, uint32_t vm_id, enum quiesce quiesce, 
 	task_submit(e, vm_id, t);
 }
 
-void engine_set_max_depth(struct engine *e, uint32_t vm_id, unsigned max_depth, engine_done *done,
-			  void *opaque)
+void engine_set_expires(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, time_t expires,
+			engine_done *done, void *opaque)
 {
-	struct task *t = task_new(task_max_depth, done, opaque);
+	struct task *t = task_new(task_expire, done, opaque);
 
-	t->max_depth = max_depth;
+	t->snapshot = snapshot_id;
+	t->time = expires;
 	task_submit(e, vm_id, t);
 }
 

@@ -12,8 +12,8 @@
  *
  * Errnos of the operations: EEXIST, ENOENT, EBUSY (job, holder, running VM),
  * ENOSPC, EPERM (pinned), EMLINK (the chain is as long as it may be), EOPNOTSUPP (a
- * disk that cannot take part: named), EINVAL, ETIMEDOUT (guest agent), EHOSTDOWN
- * (libvirt is gone), EIO.
+ * disk that cannot take part: named), EINVAL, ETIMEDOUT (guest agent, hook), ECANCELED (a
+ * hook refused it), EHOSTDOWN (libvirt is gone), EIO.
  */
 #ifndef KWS_ENGINE_ENGINE_H
 #define KWS_ENGINE_ENGINE_H
@@ -39,6 +39,8 @@ struct engine;
 #define DEPTH_DEFAULT 128
 #define DEPTH_MOST 200
 
+#define HOOK_TIMEOUT_DEFAULT 60 /* seconds */
+
 enum quiesce { QUIESCE_AUTO, QUIESCE_YES, QUIESCE_NO };
 
 /* What a snapshot's disks agree with: a stopped VM, frozen file systems, or a power cut. */
@@ -63,8 +65,36 @@ struct snapshot {
 	struct timespec created;
 	enum consistency consistency;
 	bool pinned;
+	time_t expires; /* seconds since the epoch, or: */
+#define EXPIRES_BY_TTL 0 /* as the VM's ttl says */
+#define EXPIRES_NEVER -1
+	size_t domain_length; /* of its domain XML, bytes */
 	struct snapshot_disk *disks;
 	size_t n_disks;
+};
+
+/* Where one is known from. Of one category that counts which comes first here. */
+enum feature_source {
+	FEATURE_WRITTEN, /* by somebody, to `features`; kept in libvirt's metadata */
+	FEATURE_AGENT,   /* the guest's agent said so; kept there, too */
+	FEATURE_DOMAIN,  /* libvirt's definition says so: cpu, memory, disk */
+};
+
+struct feature {
+	char *category, *value;
+	enum feature_source source;
+};
+
+/* Sorted by category, then by value, both as strcmp has it; nothing is in it twice. */
+struct feature_set {
+	struct feature *features;
+	size_t n;
+};
+
+/* The file that a VM writes a disk to. */
+struct vm_disk {
+	char *target, *path, *format;
+	uint64_t size; /* of the disk, bytes; 0 if it is not known */
 };
 
 struct vm {
@@ -74,14 +104,17 @@ struct vm {
 	char *name;
 	const char *state; /* libvirt's word: "running", "shut off", ... */
 	bool active;       /* a QEMU process is there */
+	bool crashed;      /* it ended, or stopped, without anybody having wanted that */
 	uid_t uid;         /* who owns its directory, and what is in it */
 	gid_t gid;
 	mode_t mode; /* of its directory, permission bits only */
 	enum quiesce quiesce;
-	unsigned max_depth;         /* the limit that holds for it */
 	uint32_t current;           /* the snapshot it stands on, 0 if none */
 	struct snapshot *snapshots; /* oldest first */
 	size_t n_snapshots;
+	struct vm_disk *disks; /* those in files */
+	size_t n_disks;
+	struct feature_set features;
 	struct timespec changed; /* when the list of snapshots last changed */
 };
 
@@ -115,9 +148,36 @@ struct engine_options {
 	const char *overlay_options; /* as after qemu-img's -o; NULL: what is best */
 	unsigned max_depth;    /* of a VM that has no limit of its own; 0: DEPTH_DEFAULT */
 	const char *mountpoint; /* absolute, without links; NULL: none. Never opened from here */
+	const char *hooks;      /* folder of programs to run, see hooks.h; NULL: none */
+	unsigned hook_timeout;  /* seconds that each may take; 0: HOOK_TIMEOUT_DEFAULT */
 	uid_t uid;             /* owner and mode of a VM's directory until it is changed */
 	gid_t gid;
 	mode_t mode;
+};
+
+/* How much whoever keeps a log wants to know of an event. */
+enum event_weight {
+	EVENT_NOTE,
+	EVENT_TROUBLE, /* somebody has to do something about it */
+	EVENT_DETAIL,  /* of use to programs only */
+};
+
+/* Something that happened. What does not apply is 0 or NULL. */
+struct engine_event {
+	const char *name;      /* "snapshot-created", ...: docs/MONITORING.md has all of them */
+	uint32_t vm_id;        /* whose name and uuid are filled in, unless they are given */
+	uint32_t snapshot_id;  /* likewise */
+	const char *snapshot;  /* its name */
+	const char *new_name;
+	const char *disk;      /* its target */
+	double seconds;        /* how long it took */
+	uint64_t bytes;        /* how much it moved */
+	int code;              /* a positive errno: how it ended */
+	enum event_weight weight;
+	const char *vm, *uuid;
+	/* For who is told: */
+	struct timespec time;
+	const char *message; /* a sentence, without a newline */
 };
 
 /* Called from threads of the engine, without its locks. May call the engine's
@@ -128,9 +188,8 @@ struct engine_observer {
 	void (*vms_changed)(void *opaque);
 	/* The snapshots of a VM, or their names, changed. */
 	void (*vm_changed)(void *opaque, uint32_t vm_id);
-	/* Something ended that nobody waits for: a background merge (r 0 or -errno).
-	 * `what` is a sentence. */
-	void (*happened)(void *opaque, uint32_t vm_id, int r, const char *what);
+	/* Something happened; the event is only valid during the call. */
+	void (*event)(void *opaque, const struct engine_event *event);
 	/* Which disk of a snapshot the file at `path`, relative to the mount point, is, as
 	 * far as is known without asking libvirt. -ENOENT if it is none. NULL is allowed. */
 	int (*find_disk)(void *opaque, const char *path, struct disk_id *ret);
@@ -153,11 +212,17 @@ struct vm *engine_vm(struct engine *e, uint32_t vm_id);
 struct vm *engine_vm_by_name(struct engine *e, const char *name);
 void vm_unref(struct vm *vm);           /* NULL is allowed */
 void vm_list_unref(struct vm_list *vms); /* NULL is allowed */
+/* NULL if it is not in the list, which keeps the reference. */
+struct vm *vm_list_find(const struct vm_list *vms, uint32_t vm_id);
 
 /* Asks libvirt whether a VM's snapshots changed behind our back (it sends no
  * events for those) and publishes what it finds. With `max_age_ms` it does so
  * only if the last look is older. Keeps what is known if libvirt is gone. */
 void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms);
+
+/* After kwsfs was started: returns when libvirt was asked for all of a VM's snapshots, and what
+ * is published of them is more than what was known before. -EHOSTDOWN if it cannot be asked. */
+int engine_vm_verify(struct engine *e, uint32_t vm_id, struct err *err);
 
 /* The same for the list of VMs: those that libvirt's events have not told of yet. */
 void engine_vms_refresh(struct engine *e);
@@ -172,10 +237,88 @@ bool engine_connected(struct engine *e);
 /* The file system that overlays go to: the store's, else the state's. */
 int engine_statvfs(struct engine *e, struct statvfs *ret);
 
-/* The last refusal or failure on a VM as one line; "" if there was none. The
- * caller frees it. engine_set_last_error is for what fs refuses by itself. */
+/* A file system that VMs write to, and how its free space changes. */
+struct space {
+	char *folder; /* that it is mounted on */
+	uint64_t total, free; /* bytes; free: to others than root, too */
+	bool has_trend; /* false: it was not watched for long enough yet */
+	double rate;    /* bytes by which `free` changes in a second; less than 0: it fills up */
+	double span;    /* the seconds over which that was seen */
+};
+
+/* As they were a minute ago at the most; none right after the start. The caller frees *ret
+ * with spaces_free. */
+void engine_spaces(struct engine *e, struct space **ret, size_t *ret_n);
+void spaces_free(struct space *spaces, size_t n);
+
+/* What the layers that a snapshot froze take on their file systems, bytes. False if one of
+ * them is not to be seen. */
+bool snapshot_held(const struct snapshot *s, uint64_t *ret);
+
+/* The last refusal or failure on a VM as one line, or, if vm_id is 0, of what is about no
+ * VM; "" if there was none. The caller frees it. engine_set_last_error is for what fs
+ * refuses by itself. */
 char *engine_last_error(struct engine *e, uint32_t vm_id);
 void engine_set_last_error(struct engine *e, uint32_t vm_id, const char *msg);
+
+/* Tells the observer of an event, with a sentence, and counts its error. fs tells
+ * of what it refuses by itself. */
+void engine_event(struct engine *e, const struct engine_event *event, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* ---- figures: known without asking anybody ---- */
+
+#define HISTOGRAM_MAX 12
+
+struct histogram {
+	const double *bounds; /* of the buckets, rising; static */
+	size_t n;
+	uint64_t counts[HISTOGRAM_MAX + 1]; /* not added up; the last one: above all bounds */
+	double sum;
+};
+
+#define ERRNO_END 134 /* Linux's are below */
+
+/* Since the engine was opened, but for the jobs: those are as they are now. */
+struct engine_metrics {
+	struct histogram snapshots; /* seconds that taking one took, from its order to its record */
+	struct histogram freezes;   /* seconds that guests' file systems were frozen, at most */
+	struct histogram clones;    /* seconds that making a clone took, spares too */
+	struct histogram claims;    /* seconds that taking a spare took */
+	struct histogram recoveries; /* seconds from the failure of a VM to when its replacement ran */
+	uint64_t recoveries_told;   /* of which another VM ran already */
+	uint64_t recoveries_failed;
+	struct histogram merges;    /* seconds, of those that were brought to their end */
+	uint64_t merged;            /* bytes that these had to move */
+	uint64_t exported;          /* bytes that were read from open disks */
+	uint64_t errors[ERRNO_END]; /* by errno */
+	size_t jobs_running, jobs_waiting, jobs_failed;
+};
+void engine_metrics(struct engine *e, struct engine_metrics *ret);
+
+/* What takes a look at files, and was looked at in the background when it last changed. */
+struct vm_measures {
+	int refs; /* the engine's */
+	size_t n_disks;
+	struct disk_measure {
+		char *target;
+		unsigned depth; /* of its chain, with the layer that is written to */
+	} *disks;
+	size_t n_snapshots;
+	struct snapshot_measure {
+		uint32_t id;
+		bool known;         /* its layers are to be seen */
+		uint64_t exclusive; /* bytes that they occupy: snapshot_held */
+		uint64_t shared;    /* ... and those of the snapshots below it */
+	} *snapshots;
+};
+
+/* NULL if they are not known yet. The caller gives them back. */
+struct vm_measures *engine_vm_measures(struct engine *e, uint32_t vm_id);
+void vm_measures_unref(struct vm_measures *m); /* NULL is allowed */
+
+/* Has orphans looked for in the background if the last look is older. */
+void engine_orphans_refresh_later(struct engine *e, unsigned max_age_ms);
 
 /* The background work of a VM. */
 struct job_status {
@@ -197,6 +340,20 @@ void engine_job_status(struct engine *e, uint32_t vm_id, struct job_status *ret)
  * that is ordered: engine_wait tells when it has ended. -ENOENT if it does not run,
  * -EBUSY if it has gone too far. */
 int engine_job_cancel(struct engine *e, uint32_t vm_id, uint32_t job_id, struct err *err);
+
+/* A layer of the chain that a disk stands on now. */
+struct chain_layer_info {
+	const char *target;               /* vm's */
+	unsigned number;                  /* 0: the one that is written to */
+	const struct snapshot *snapshot;  /* vm's, whose frozen layer it is; NULL: */
+	bool base;                        /* the lowest one, that is nobody's */
+	uint64_t allocated;               /* bytes of the file */
+};
+
+/* All layers under all disks, as the headers of the files say, without asking libvirt. An
+ * image in this mount is the last one. The caller frees it. */
+int engine_chains(const struct vm *vm, struct chain_layer_info **ret, size_t *ret_n,
+		  struct err *err);
 
 /* The domain XML of the moment of a snapshot. The caller frees it. */
 int engine_domain_xml(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, char **ret,
@@ -235,9 +392,9 @@ void engine_set_pinned(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, b
 		       engine_done *done, void *opaque);
 void engine_set_quiesce(struct engine *e, uint32_t vm_id, enum quiesce quiesce,
 			engine_done *done, void *opaque);
-/* From DEPTH_LEAST to DEPTH_MOST; 0: what engine_options say. */
-void engine_set_max_depth(struct engine *e, uint32_t vm_id, unsigned max_depth,
-			  engine_done *done, void *opaque);
+/* A moment to come, EXPIRES_BY_TTL or EXPIRES_NEVER. */
+void engine_set_expires(struct engine *e, uint32_t vm_id, uint32_t snapshot_id, time_t expires,
+			engine_done *done, void *opaque);
 /* Owner and permission bits of a VM's directory: (uid_t)-1, (gid_t)-1 and
  * (mode_t)-1 leave as it is. */
 void engine_set_owner(struct engine *e, uint32_t vm_id, uid_t uid, gid_t gid, mode_t mode,
@@ -252,6 +409,122 @@ uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *
 
 /* Ends a wait at once with -EINTR, if it is still there. */
 void engine_wait_cancel(struct engine *e, uint64_t ticket);
+
+/* ---- policy: what a VM does by itself ---- */
+
+enum knob {
+	KNOB_KEEP_LAST, KNOB_KEEP_HOURLY, KNOB_KEEP_DAILY, KNOB_KEEP_WEEKLY, KNOB_KEEP_MONTHLY,
+	KNOB_KEEP_YEARLY, /* in the order of enum keep_rule */
+	KNOB_KEEP_WITHIN, KNOB_MAX_COUNT, KNOB_TTL, KNOB_MIN_FREE, KNOB_MAX_DEPTH,
+	KNOB_SCHEDULE, KNOB_SCHEDULE_NAME, KNOB_PRUNE_SCHEDULE,
+	N_KNOBS,
+};
+
+/* Where a value comes from. */
+enum knob_source { KNOB_OWN, KNOB_INHERITED /* from all VMs' */, KNOB_DEFAULT };
+
+/* The text of the value that holds for a VM, or, if vm_id is 0, for all that have none of
+ * their own. The caller frees it; NULL if there is no such VM. */
+char *engine_knob(struct engine *e, uint32_t vm_id, enum knob k, enum knob_source *ret_source);
+
+/* Sets it; NULL takes the value away, so that the next one holds. EINVAL for a text that is
+ * no value of that knob. */
+void engine_set_knob(struct engine *e, uint32_t vm_id, enum knob k, const char *text,
+		     engine_done *done, void *opaque);
+
+/* What becomes of a snapshot. */
+struct verdict {
+	bool goes;
+	bool waits;      /* it would go, but is in use */
+	const char *why; /* the knob that says so, or "pinned", "expired", ...; static */
+};
+
+/* What engine_prune would do now, for each snapshot of `vm`; the caller frees it. */
+struct verdict *engine_prune_plan(struct engine *e, const struct vm *vm);
+
+/* Does it. EBUSY if something that shall go cannot, the others are gone then. */
+void engine_prune(struct engine *e, uint32_t vm_id, engine_done *done, void *opaque);
+
+/* When a snapshot goes by itself: as snapshot.expires, but never EXPIRES_BY_TTL. */
+time_t engine_expiry(struct engine *e, uint32_t vm_id, const struct snapshot *s);
+
+/* A moment to come: +14d after `now`, or 2026-12-24, 2026-12-24 18:00[:30] in local time,
+ * or 2026-12-24T18:00:30Z. -EINVAL, also if it has passed. Seconds since the epoch. */
+int engine_parse_moment(const char *text, time_t now, time_t *ret, struct err *err);
+
+/* What a VM will do next by itself; seconds since the epoch, 0: nothing is planned. */
+struct outlook {
+	time_t next_snapshot, next_prune;
+};
+void engine_outlook(struct engine *e, uint32_t vm_id, struct outlook *ret);
+
+/* ---- groups of VMs, of which snapshots are taken at one moment ---- */
+
+struct group_member {
+	uint32_t id; /* never used again, by no group */
+	char *name;
+	uint32_t vm;
+};
+
+/* What a snapshot of a group is in one of its VMs. */
+struct group_part {
+	unsigned number; /* from 0, and always the same */
+	char *name;      /* the member's, when it was taken */
+	uint32_t vm;
+	uint32_t snapshot; /* may be gone from the VM by now */
+};
+
+struct group_snapshot {
+	uint32_t id; /* never used again, by no group */
+	char *name;
+	struct timespec created;
+	struct group_part *parts;
+	size_t n_parts;
+};
+
+struct vm_group {
+	uint32_t id; /* never used again */
+	char *name;
+	struct group_member *members;
+	size_t n_members;
+	struct group_snapshot *snapshots;
+	size_t n_snapshots;
+};
+
+struct group_list {
+	int refs; /* the engine's */
+	size_t n;
+	struct vm_group *groups;
+	struct timespec changed;
+};
+
+struct group_list *engine_groups(struct engine *e);
+void group_list_unref(struct group_list *list); /* NULL is allowed */
+
+/* Names are checked as those of snapshots; EEXIST if one is taken. */
+void engine_group_make(struct engine *e, const char *name, engine_done *done, void *opaque);
+void engine_group_rename(struct engine *e, uint32_t group, const char *name, engine_done *done,
+			 void *opaque);
+/* ENOTEMPTY if it has members or snapshots. */
+void engine_group_remove(struct engine *e, uint32_t group, engine_done *done, void *opaque);
+/* Puts a VM in, once. */
+void engine_group_add(struct engine *e, uint32_t group, const char *name, uint32_t vm_id,
+		      engine_done *done, void *opaque);
+void engine_group_take_out(struct engine *e, uint32_t group, uint32_t member, engine_done *done,
+			   void *opaque);
+
+/* A snapshot of that name of all its VMs, at one moment: of all of them or of none. The errnos
+ * are those of engine_snapshot_create, and the sentence has the VM. */
+void engine_group_snapshot_create(struct engine *e, uint32_t group, const char *name,
+				  engine_done *done, void *opaque);
+/* Deletes it in all its VMs. What can be seen to speak against it in one of them refuses it as a
+ * whole; what comes up later leaves the snapshot of that VM, as all that is left of it. */
+void engine_group_snapshot_delete(struct engine *e, uint32_t group, uint32_t snapshot,
+				  engine_done *done, void *opaque);
+
+/* As engine_last_error. */
+char *engine_group_last_error(struct engine *e, uint32_t group);
+void engine_group_set_last_error(struct engine *e, uint32_t group, const char *msg);
 
 /* ---- files that nobody needs ---- */
 
@@ -273,6 +546,7 @@ struct orphan_list {
 	size_t n;
 	struct orphan *orphans; /* by name */
 	struct timespec changed; /* when one came or went */
+	bool looked; /* false: nobody has asked for them since kwsfs began */
 };
 
 /* Looks for them anew if the last look is older; waits for a second at most, and
@@ -384,5 +658,9 @@ ssize_t disk_file_read(struct disk_file *f, void *buf, size_t length, uint64_t o
  * the kernel may copy it (engine/mapping.h): EFAULT then means EIO. */
 ssize_t disk_file_gather(struct disk_file *f, struct gather *g, size_t length, uint64_t offset,
 			 struct err *err);
+
+#include "engine/clones.h"
+#include "engine/pools.h"
+#include "engine/recoveries.h"
 
 #endif

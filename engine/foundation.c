@@ -28,7 +28,9 @@ int foundation_resolve(void *engine, const char *inside, char **ret_path, char *
 	if (id.shape == SHAPE_PARTITION || id.shape == SHAPE_MAP)
 		return err_set(err, EOPNOTSUPP, "a layer lies on %s in this mount, which is not an "
 			       "image of a whole disk", inside);
-	r = disk_describe(e, &id, &d, err);
+	r = engine_vm_verify(e, id.vm, err);
+	if (r >= 0)
+		r = disk_describe(e, &id, &d, err);
 	if (r < 0)
 		return r;
 	*ret_path = steal_pointer(&d.path);

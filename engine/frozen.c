@@ -33,6 +33,18 @@ static bool chain_has(const char *path, const char *format, const struct layer_f
 	return false;
 }
 
+bool is_forgotten_parents(const struct snapshot_disk *was, const struct snapshot_disk *now)
+{
+	struct layer_file said;
+	bool is;
+
+	if (streq(was->path, now->path) || layer_file_stat(now->path, "", &said, NULL) < 0)
+		return false;
+	is = chain_has(was->path, was->format, &said);
+	layer_file_clear(&said);
+	return is;
+}
+
 struct snapshot_disk frozen_layer(const struct xml_snapshot_disk *d)
 {
 	struct snapshot_disk ret = { .target = xstrdup(d->target) };

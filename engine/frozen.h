@@ -12,4 +12,8 @@
  * The caller frees the texts of what is returned. */
 struct snapshot_disk frozen_layer(const struct xml_snapshot_disk *d);
 
+/* Whether the metadata, which say `now`, may be such: `was`, the layer that was frozen, is
+ * still there, and `now` lies under it. */
+bool is_forgotten_parents(const struct snapshot_disk *was, const struct snapshot_disk *now);
+
 #endif

@@ -11,13 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-static void snapshot_disk_clear(struct snapshot_disk *d)
-{
-	free(d->target);
-	free(d->path);
-	free(d->format);
-}
-
 /* A chain that is walked. */
 struct walk {
 	struct fsck *f;

@@ -3,7 +3,8 @@
  * The housekeeper: one thread for what is about no single VM and asks libvirt about
  * all of them. It looks for orphans when somebody lists them, deletes those that
  * somebody removes, and runs the checks. One after the other: two of these at the same
- * time would only ask the same.
+ * time would only ask the same. When it has nothing to do it looks every minute how
+ * much room there is (space.h).
  *
  * Nobody who lists waits for it for more than a second (refresh.c says why): then what
  * was found last is shown.
@@ -29,6 +30,7 @@ void house_free(struct engine *e)
 	for (size_t i = 0; i < e->folders.n; i++)
 		free(e->folders.at[i]);
 	vec_free(&e->folders);
+	space_samples_free(&e->spaces);
 }
 
 void chore_submit(struct engine *e, struct chore *c)
@@ -54,6 +56,7 @@ static void do_chore(struct engine *e)
 	pthread_mutex_unlock(&e->lock);
 	r = stopping ? err_set(&err, ESHUTDOWN, "kwsfs is ending") : c->run(e, c, &err);
 	c->done(c->opaque, r, &err);
+	free(c->text);
 	free(c);
 	pthread_mutex_lock(&e->lock);
 }
@@ -66,6 +69,21 @@ static void do_orphans(struct engine *e)
 	pthread_mutex_lock(&e->lock);
 	clock_gettime(CLOCK_MONOTONIC, &e->house.looked);
 	refresh_end(e, &e->house.orphans_refresh);
+}
+
+/* The lock is held, and let go of meanwhile. */
+static void do_spaces(struct engine *e)
+{
+	struct timespec until;
+
+	pthread_mutex_unlock(&e->lock);
+	spaces_sample(e);
+	pthread_mutex_lock(&e->lock);
+	if (e->house.first || e->stopping || e->house.orphans_refresh.wanted)
+		return;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += SPACE_EVERY + 1; /* so that they are due by then */
+	pthread_cond_timedwait(&e->house.wake, &e->lock, &until);
 }
 
 void *house_thread(void *engine)
@@ -81,7 +99,7 @@ void *house_thread(void *engine)
 		else if (e->house.orphans_refresh.wanted)
 			do_orphans(e);
 		else
-			pthread_cond_wait(&e->house.wake, &e->lock);
+			do_spaces(e);
 	}
 	pthread_mutex_unlock(&e->lock);
 	return NULL;

@@ -78,7 +78,8 @@ int hv_libvirt_fail(struct libvirt *l, virConnectPtr connection, struct err *err
 	cleanup_free char *words = xstrdup(e && e->message ? e->message : "libvirt does not say why");
 
 	/* A message that ends in "already exists" has no code of its own. */
-	if (e && e->code == VIR_ERR_OPERATION_INVALID && strstr(words, "already exists"))
+	if (e && (e->code == VIR_ERR_OPERATION_INVALID || e->code == VIR_ERR_OPERATION_FAILED) &&
+	    strstr(words, "already exists"))
 		code = EEXIST;
 	/* See docs/LIBVIRT.md: the next names will do. */
 	if (strstr(words, "Duplicate nodes with node-name"))
@@ -211,6 +212,7 @@ static void *connect_thread(void *opaque)
 			continue;
 		}
 		old = steal_pointer(&l->connection);
+		hv_libvirt_forget_domains(l);
 		pthread_mutex_unlock(&l->lock);
 		disconnect(l, old);
 		connect_once(l, &fresh, NULL);
@@ -283,6 +285,7 @@ void hv_libvirt_close(struct hv *hv)
 	pthread_mutex_unlock(&l->lock);
 	if (l->n_threads > 1)
 		pthread_join(l->connect_thread, NULL);
+	hv_libvirt_forget_domains(l);
 	disconnect(l, l->connection);
 	(void)!write(l->wake_fd, &one, sizeof(one));
 	if (l->n_threads > 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * libvirt's verbs behind hv.h. This and hv-libvirt-connection.c are the only
- * files that include libvirt. What they rely on is written down, with versions,
- * in docs/LIBVIRT.md.
+ * libvirt's verbs behind hv.h, but for those of snapshots. These files, hv-libvirt*,
+ * are the only ones that include libvirt. What they rely on is written down, with
+ * versions, in docs/LIBVIRT.md.
  */
 #include "engine/hv-libvirt.h"
 
@@ -11,33 +11,7 @@
 
 #include <errno.h>
 
-#define AGENT_SECONDS 10 /* how long a guest agent may take to answer */
-
-static void dom_p(virDomainPtr *p)
-{
-	if (*p)
-		virDomainFree(*p);
-}
-
-static void snap_p(virDomainSnapshotPtr *p)
-{
-	if (*p)
-		virDomainSnapshotFree(*p);
-}
-
-#define cleanup_dom cleanup(dom_p)
-#define cleanup_snap cleanup(snap_p)
-
-static int get_domain(struct libvirt *l, const char *uuid, virConnectPtr *ret_connection,
-		      virDomainPtr *ret, struct err *err)
-{
-	int r = hv_libvirt_get(l, ret_connection, err);
-
-	if (r < 0)
-		return r;
-	*ret = virDomainLookupByUUIDString(*ret_connection, uuid);
-	return *ret ? 0 : hv_libvirt_fail(l, *ret_connection, err);
-}
+#define NO_ID ((unsigned)-1) /* of a domain that does not run */
 
 /* ---- domains ---- */
 
@@ -63,12 +37,26 @@ static const char *state_word(int state)
 	}
 }
 
+/* DAEMON: libvirtd found a QEMU that it could not talk to any more, and ended it. One that could
+ * not be started, which is FAILED, has not crashed. */
+static bool has_crashed(int state, int reason)
+{
+	return state == VIR_DOMAIN_CRASHED ||
+	       (state == VIR_DOMAIN_SHUTOFF && (reason == VIR_DOMAIN_SHUTOFF_CRASHED ||
+						reason == VIR_DOMAIN_SHUTOFF_DAEMON));
+}
+
+static bool is_stuck(int state, int reason)
+{
+	return state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_IOERROR;
+}
+
 static int describe(virDomainPtr domain, struct hv_domain *ret)
 {
 	int state, reason, active, persistent, saved;
 	struct hv_domain d = { 0 };
 
-	active = virDomainIsActive(domain);
+	active = virDomainGetID(domain) != NO_ID; /* which came with the domain just now */
 	persistent = virDomainIsPersistent(domain);
 	saved = persistent == 1 ? virDomainHasManagedSaveImage(domain, 0) : 0;
 	if (active < 0 || persistent < 0 || saved < 0 ||
@@ -77,7 +65,11 @@ static int describe(virDomainPtr domain, struct hv_domain *ret)
 		return -1;
 	d.name = xstrdup(virDomainGetName(domain));
 	d.state = state_word(state);
-	d.active = active;
+	/* It may have been started or ended between the two questions: the later answer counts. Of a
+	 * crashed one there may be a process yet. */
+	d.active = state == VIR_DOMAIN_CRASHED ? active : state != VIR_DOMAIN_SHUTOFF;
+	d.crashed = has_crashed(state, reason);
+	d.stuck = is_stuck(state, reason);
 	d.persistent = persistent;
 	d.saved = saved;
 	*ret = d;
@@ -91,28 +83,79 @@ void hv_domains_free(struct hv_domain *domains, size_t n)
 	free(domains);
 }
 
+static int by_uuid(const void *a, const void *b)
+{
+	const struct hv_domain *x = a, *y = b;
+
+	return strcmp(x->uuid, y->uuid);
+}
+
+/* Those of libvirt's domains for which a filter is true. */
+enum fact { FACT_PERSISTENT, FACT_SAVED };
+
+static int note_fact(virConnectPtr c, unsigned filter, struct hv_domain *found, size_t n,
+		     enum fact fact)
+{
+	virDomainPtr *domains;
+	int count = virConnectListAllDomains(c, &domains, filter);
+
+	for (int i = 0; i < count; i++) {
+		struct hv_domain key, *d = NULL;
+
+		if (virDomainGetUUIDString(domains[i], key.uuid) == 0)
+			d = bsearch(&key, found, n, sizeof(*found), by_uuid);
+		if (d && fact == FACT_PERSISTENT)
+			d->persistent = true;
+		else if (d)
+			d->saved = true;
+		virDomainFree(domains[i]);
+	}
+	if (count >= 0)
+		free(domains);
+	return count < 0 ? -1 : 0;
+}
+
+static bool describe_record(const virDomainStatsRecord *record, struct hv_domain *ret)
+{
+	int state, reason = 0;
+
+	if (virTypedParamsGetInt(record->params, record->nparams, "state.state", &state) != 1 ||
+	    virTypedParamsGetInt(record->params, record->nparams, "state.reason", &reason) < 0 ||
+	    virDomainGetUUIDString(record->dom, ret->uuid) < 0)
+		return false;
+	ret->name = xstrdup(virDomainGetName(record->dom));
+	ret->state = state_word(state);
+	ret->active = virDomainGetID(record->dom) != NO_ID;
+	ret->crashed = has_crashed(state, reason);
+	ret->stuck = is_stuck(state, reason);
+	return true;
+}
+
+/* Three questions, however many domains there are: four of each would take seconds. */
 static int libvirt_list(struct hv *hv, struct hv_domain **ret, size_t *ret_n, struct err *err)
 {
 	cleanup_conn virConnectPtr c = NULL;
+	virDomainStatsRecordPtr *records = NULL;
 	struct hv_domain *found;
-	virDomainPtr *domains;
 	size_t count = 0;
 	int n, r = hv_libvirt_get(of(hv), &c, err);
 
 	if (r < 0)
 		return r;
-	n = virConnectListAllDomains(c, &domains, 0);
+	n = virConnectGetAllDomainStats(c, VIR_DOMAIN_STATS_STATE, &records, 0);
 	if (n < 0)
 		return hv_libvirt_fail(of(hv), c, err);
 	found = xcalloc(n, sizeof(*found));
 	for (int i = 0; i < n; i++) {
-		/* One that went since it was listed is not there. */
-		if (describe(domains[i], &found[count]) == 0)
-			count++;
-		virDomainFree(domains[i]);
+		if (!describe_record(records[i], &found[count]))
+			continue;
+		hv_libvirt_keep(of(hv), found[count].uuid, records[i]->dom);
+		count++;
 	}
-	free(domains);
-	if (virConnectIsAlive(c) != 1) {
+	virDomainStatsRecordListFree(records);
+	qsort(found, count, sizeof(*found), by_uuid);
+	if (note_fact(c, VIR_CONNECT_LIST_DOMAINS_PERSISTENT, found, count, FACT_PERSISTENT) < 0 ||
+	    note_fact(c, VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE, found, count, FACT_SAVED) < 0) {
 		hv_domains_free(found, count);
 		return hv_libvirt_fail(of(hv), c, err);
 	}
@@ -125,7 +168,7 @@ static int libvirt_lookup(struct hv *hv, const char *uuid, struct hv_domain *ret
 {
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
-	int r = get_domain(of(hv), uuid, &c, &domain, err);
+	int r = hv_libvirt_lookup(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
 		return r;
@@ -139,7 +182,7 @@ static int libvirt_domain_xml(struct hv *hv, const char *uuid, bool config, char
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
 	char *xml;
-	int r = get_domain(of(hv), uuid, &c, &domain, err);
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
 		return r;
@@ -166,7 +209,7 @@ static int libvirt_start(struct hv *hv, const char *uuid, struct err *err)
 {
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
-	int r = get_domain(of(hv), uuid, &c, &domain, err);
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
 		return r;
@@ -177,7 +220,7 @@ static int libvirt_sync(struct hv *hv, const char *uuid, struct err *err)
 {
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
-	int r = get_domain(of(hv), uuid, &c, &domain, err);
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	return r < 0 ? r : hv_libvirt_sync(c, domain, err);
 }
@@ -186,7 +229,7 @@ static int libvirt_destroy(struct hv *hv, const char *uuid, struct err *err)
 {
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
-	int r = get_domain(of(hv), uuid, &c, &domain, err);
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
 		return r;
@@ -195,148 +238,192 @@ static int libvirt_destroy(struct hv *hv, const char *uuid, struct err *err)
 	return hv_libvirt_fail(of(hv), c, err);
 }
 
-/* ---- snapshots ---- */
-
-static int get_snapshot(struct hv *hv, const char *uuid, const char *name,
-			virConnectPtr *ret_connection, virDomainSnapshotPtr *ret, struct err *err)
-{
-	cleanup_dom virDomainPtr domain = NULL;
-	int r = get_domain(of(hv), uuid, ret_connection, &domain, err);
-
-	if (r < 0)
-		return r;
-	*ret = virDomainSnapshotLookupByName(domain, name, 0);
-	return *ret ? 0 : hv_libvirt_fail(of(hv), *ret_connection, err);
-}
-
-/* Takes the array and what is in it over. */
-static char **names_of(virDomainSnapshotPtr *snapshots, int n)
-{
-	char **names = xcalloc(n, sizeof(*names));
-
-	for (int i = 0; i < n; i++) {
-		names[i] = xstrdup(virDomainSnapshotGetName(snapshots[i]));
-		virDomainSnapshotFree(snapshots[i]);
-	}
-	free(snapshots);
-	return names;
-}
-
-static int libvirt_snapshots(struct hv *hv, const char *uuid, char ***ret_names, size_t *ret_n,
-			     char **ret_current, struct err *err)
+static int libvirt_shutdown(struct hv *hv, const char *uuid, struct err *err)
 {
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
-	cleanup_snap virDomainSnapshotPtr current = NULL;
-	virDomainSnapshotPtr *all;
-	int n, r = get_domain(of(hv), uuid, &c, &domain, err);
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
 		return r;
-	n = virDomainListAllSnapshots(domain, &all, 0);
-	if (n < 0)
-		return hv_libvirt_fail(of(hv), c, err);
-	*ret_names = names_of(all, n);
-	*ret_n = n;
-	if (n > 0)
-		current = virDomainSnapshotCurrent(domain, 0);
-	*ret_current = current ? xstrdup(virDomainSnapshotGetName(current)) : NULL;
-	return 0;
+	return virDomainShutdown(domain) < 0 ? hv_libvirt_fail(of(hv), c, err) : 0;
 }
 
-static int libvirt_snapshot_children(struct hv *hv, const char *uuid, const char *name,
-				     char ***ret_names, size_t *ret_n, struct err *err)
-{
-	cleanup_conn virConnectPtr c = NULL;
-	cleanup_snap virDomainSnapshotPtr snapshot = NULL;
-	virDomainSnapshotPtr *children;
-	int n, r = get_snapshot(hv, uuid, name, &c, &snapshot, err);
-
-	if (r < 0)
-		return r;
-	n = virDomainSnapshotListAllChildren(snapshot, &children, 0);
-	if (n < 0)
-		return hv_libvirt_fail(of(hv), c, err);
-	*ret_names = names_of(children, n);
-	*ret_n = n;
-	return 0;
-}
-
-static int libvirt_snapshot_xml(struct hv *hv, const char *uuid, const char *name, char **ret,
-				struct err *err)
-{
-	cleanup_conn virConnectPtr c = NULL;
-	cleanup_snap virDomainSnapshotPtr snapshot = NULL;
-	char *xml;
-	int r = get_snapshot(hv, uuid, name, &c, &snapshot, err);
-
-	if (r < 0)
-		return r;
-	xml = virDomainSnapshotGetXMLDesc(snapshot, VIR_DOMAIN_SNAPSHOT_XML_SECURE);
-	if (!xml)
-		return hv_libvirt_fail(of(hv), c, err);
-	*ret = xml;
-	return 0;
-}
-
-static int create(struct hv *hv, const char *uuid, const char *xml, unsigned flags,
-		  bool with_agent, struct err *err)
+static int libvirt_reset(struct hv *hv, const char *uuid, struct err *err)
 {
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
-	cleanup_snap virDomainSnapshotPtr snapshot = NULL;
-	int r = get_domain(of(hv), uuid, &c, &domain, err);
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
 		return r;
-	if (with_agent)
-		(void)virDomainAgentSetResponseTimeout(domain, AGENT_SECONDS, 0);
-	snapshot = virDomainSnapshotCreateXML(domain, xml, flags);
-	return snapshot ? hv_libvirt_sync(c, domain, err) : hv_libvirt_fail(of(hv), c, err);
+	return virDomainReset(domain, 0) < 0 ? hv_libvirt_fail(of(hv), c, err) : 0;
 }
 
-/* A libvirtd that was killed while it took a snapshot left images in QEMU of which the next
- * one does not know: it comes past their names by trying. */
-#define TRIES 3
-
-static int libvirt_snapshot_create(struct hv *hv, const char *uuid, const char *xml,
-				   unsigned flags, struct err *err)
-{
-	unsigned native = VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC |
-			  VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT;
-	int r = -EAGAIN;
-
-	if (flags & HV_CREATE_QUIESCE)
-		native |= VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE;
-	if (flags & HV_CREATE_NO_METADATA)
-		native |= VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA;
-	for (int n = 0; n < TRIES && r == -EAGAIN; n++)
-		r = create(hv, uuid, xml, native, flags & HV_CREATE_QUIESCE, err);
-	return r;
-}
-
-/* Without DISK_ONLY: libvirt refuses it for snapshots of a VM that was shut off. */
-static int libvirt_snapshot_redefine(struct hv *hv, const char *uuid, const char *xml,
-				     bool current, struct err *err)
-{
-	return create(hv, uuid, xml, VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE |
-		      (current ? VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT : 0), false, err);
-}
-
-static int libvirt_snapshot_forget(struct hv *hv, const char *uuid, const char *name,
-				   struct err *err)
+static int libvirt_undefine(struct hv *hv, const char *uuid, struct err *err)
 {
 	cleanup_conn virConnectPtr c = NULL;
-	cleanup_snap virDomainSnapshotPtr snapshot = NULL;
-	int r = get_snapshot(hv, uuid, name, &c, &snapshot, err);
+	cleanup_dom virDomainPtr domain = NULL;
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r == -ENOENT)
-		return libvirt_sync(hv, uuid, err); /* it may have gone just now */
+		return 0;
 	if (r < 0)
 		return r;
-	if (virDomainSnapshotDelete(snapshot, VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY) < 0)
+	if (virDomainUndefineFlags(domain, VIR_DOMAIN_UNDEFINE_MANAGED_SAVE |
+				   VIR_DOMAIN_UNDEFINE_KEEP_NVRAM) < 0)
 		return hv_libvirt_fail(of(hv), c, err);
-	return hv_libvirt_sync(c, virDomainSnapshotGetDomain(snapshot), err);
+	return 0;
+}
+
+/* The name that a kept handle has may be an older one. */
+static int libvirt_rename(struct hv *hv, const char *uuid, const char *name, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	int r = hv_libvirt_lookup(of(hv), uuid, &c, &domain, err);
+
+	if (r < 0 || streq(virDomainGetName(domain), name))
+		return r;
+	if (virDomainRename(domain, name, 0) < 0)
+		return hv_libvirt_fail(of(hv), c, err);
+	return hv_libvirt_sync(c, domain, err);
+}
+
+static int libvirt_set_title(struct hv *hv, const char *uuid, const char *title, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	unsigned flags = VIR_DOMAIN_AFFECT_CONFIG;
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
+
+	if (r < 0)
+		return r;
+	if (virDomainIsActive(domain) == 1)
+		flags |= VIR_DOMAIN_AFFECT_LIVE;
+	if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_TITLE, title, NULL, NULL, flags) < 0)
+		return hv_libvirt_fail(of(hv), c, err);
+	return hv_libvirt_sync(c, domain, err);
+}
+
+static int libvirt_set_metadata(struct hv *hv, const char *uuid, const char *namespace,
+				const char *prefix, const char *xml, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	unsigned flags = VIR_DOMAIN_AFFECT_CURRENT;
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
+
+	if (r < 0)
+		return r;
+	if (virDomainIsActive(domain) == 1)
+		flags |= VIR_DOMAIN_AFFECT_LIVE;
+	if (virDomainIsPersistent(domain) == 1)
+		flags |= VIR_DOMAIN_AFFECT_CONFIG;
+	if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, xml, prefix, namespace,
+				 flags) < 0)
+		return hv_libvirt_fail(of(hv), c, err);
+	return hv_libvirt_sync(c, domain, err);
+}
+
+static int libvirt_save(struct hv *hv, const char *uuid, const char *path, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
+
+	if (r < 0)
+		return r;
+	return virDomainSaveFlags(domain, path, NULL, 0) < 0 ? hv_libvirt_fail(of(hv), c, err) : 0;
+}
+
+static int libvirt_restore(struct hv *hv, const char *path, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	int r = hv_libvirt_get(of(hv), &c, err);
+
+	if (r < 0)
+		return r;
+	if (virDomainRestoreFlags(c, path, NULL, VIR_DOMAIN_SAVE_RUNNING) < 0)
+		return hv_libvirt_fail(of(hv), c, err);
+	return 0;
+}
+
+/* ---- holding a VM for a moment ---- */
+
+/* What the others begin with: how the domain is. */
+static int get_state(struct hv *hv, const char *uuid, virConnectPtr *ret_connection,
+		     virDomainPtr *ret, int *ret_state, int *ret_reason, struct err *err)
+{
+	int r = hv_libvirt_domain(of(hv), uuid, ret_connection, ret, err);
+
+	if (r < 0)
+		return r;
+	if (virDomainGetState(*ret, ret_state, ret_reason, 0) < 0)
+		return hv_libvirt_fail(of(hv), *ret_connection, err);
+	return 0;
+}
+
+static int libvirt_suspend(struct hv *hv, const char *uuid, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	int state, reason, r = get_state(hv, uuid, &c, &domain, &state, &reason, err);
+
+	if (r < 0 || (state != VIR_DOMAIN_RUNNING && state != VIR_DOMAIN_BLOCKED))
+		return r;
+	return virDomainSuspend(domain) < 0 ? hv_libvirt_fail(of(hv), c, err) : 0;
+}
+
+static int libvirt_resume(struct hv *hv, const char *uuid, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	int state, reason, r = get_state(hv, uuid, &c, &domain, &state, &reason, err);
+
+	if (r < 0 || state != VIR_DOMAIN_PAUSED || is_stuck(state, reason))
+		return r == -ENOENT ? 0 : r;
+	return virDomainResume(domain) < 0 ? hv_libvirt_fail(of(hv), c, err) : 0;
+}
+
+/* The time is what every agent knows, and nothing happens by asking for it. */
+static bool libvirt_agent_answers(struct hv *hv, const char *uuid)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	long long seconds;
+	unsigned nanoseconds;
+
+	if (hv_libvirt_domain(of(hv), uuid, &c, &domain, NULL) < 0)
+		return false;
+	(void)virDomainAgentSetResponseTimeout(domain, AGENT_SECONDS, 0);
+	return virDomainGetTime(domain, &seconds, &nanoseconds, 0) == 0;
+}
+
+static int libvirt_freeze(struct hv *hv, const char *uuid, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
+
+	if (r < 0)
+		return r;
+	(void)virDomainAgentSetResponseTimeout(domain, AGENT_SECONDS, 0);
+	return virDomainFSFreeze(domain, NULL, 0, 0) < 0 ? hv_libvirt_fail(of(hv), c, err) : 0;
+}
+
+static int libvirt_thaw(struct hv *hv, const char *uuid, struct err *err)
+{
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	(void)virDomainAgentSetResponseTimeout(domain, AGENT_SECONDS, 0);
+	if (virDomainFSThaw(domain, NULL, 0, 0) >= 0 || virDomainIsActive(domain) == 0)
+		return 0;
+	return hv_libvirt_fail(of(hv), c, err);
 }
 
 /* ---- block jobs ---- */
@@ -348,11 +435,27 @@ static int libvirt_commit(struct hv *hv, const char *uuid, const char *target, c
 			 (top ? 0 : VIR_DOMAIN_BLOCK_COMMIT_ACTIVE);
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
-	int r = get_domain(of(hv), uuid, &c, &domain, err);
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
 		return r;
 	if (virDomainBlockCommit(domain, target, base, top, bandwidth, flags) < 0)
+		return hv_libvirt_fail(of(hv), c, err);
+	return 0;
+}
+
+/* As with all jobs, it ends when QEMU does: TRANSIENT_JOB says that this is known. */
+static int libvirt_copy(struct hv *hv, const char *uuid, const char *target, const char *xml,
+			struct err *err)
+{
+	unsigned flags = VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB;
+	cleanup_conn virConnectPtr c = NULL;
+	cleanup_dom virDomainPtr domain = NULL;
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
+
+	if (r < 0)
+		return r;
+	if (virDomainBlockCopy(domain, target, xml, NULL, 0, flags) < 0)
 		return hv_libvirt_fail(of(hv), c, err);
 	return 0;
 }
@@ -383,7 +486,7 @@ static int libvirt_job(struct hv *hv, const char *uuid, const char *target, stru
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
 	virDomainBlockJobInfo info = { 0 };
-	int n, r = get_domain(of(hv), uuid, &c, &domain, err);
+	int n, r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
 		return r;
@@ -403,7 +506,7 @@ static int libvirt_job_abort(struct hv *hv, const char *uuid, const char *target
 			 (pivot ? VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT : 0);
 	cleanup_conn virConnectPtr c = NULL;
 	cleanup_dom virDomainPtr domain = NULL;
-	int r = get_domain(of(hv), uuid, &c, &domain, err);
+	int r = hv_libvirt_domain(of(hv), uuid, &c, &domain, err);
 
 	if (r < 0)
 		return r;
@@ -422,13 +525,29 @@ static const struct hv_ops libvirt_ops = {
 	.sync = libvirt_sync,
 	.start = libvirt_start,
 	.destroy = libvirt_destroy,
-	.snapshots = libvirt_snapshots,
-	.snapshot_children = libvirt_snapshot_children,
-	.snapshot_xml = libvirt_snapshot_xml,
-	.snapshot_create = libvirt_snapshot_create,
-	.snapshot_redefine = libvirt_snapshot_redefine,
-	.snapshot_forget = libvirt_snapshot_forget,
+	.shutdown = libvirt_shutdown,
+	.reset = libvirt_reset,
+	.undefine = libvirt_undefine,
+	.rename = libvirt_rename,
+	.set_title = libvirt_set_title,
+	.set_metadata = libvirt_set_metadata,
+	.save = libvirt_save,
+	.restore = libvirt_restore,
+	.suspend = libvirt_suspend,
+	.resume = libvirt_resume,
+	.agent_answers = libvirt_agent_answers,
+	.guest_os = hv_libvirt_guest_os,
+	.guest_file = hv_libvirt_guest_file,
+	.freeze = libvirt_freeze,
+	.thaw = libvirt_thaw,
+	.snapshots = hv_libvirt_snapshots,
+	.snapshot_children = hv_libvirt_snapshot_children,
+	.snapshot_xml = hv_libvirt_snapshot_xml,
+	.snapshot_create = hv_libvirt_snapshot_create,
+	.snapshot_redefine = hv_libvirt_snapshot_redefine,
+	.snapshot_forget = hv_libvirt_snapshot_forget,
 	.commit = libvirt_commit,
+	.copy = libvirt_copy,
 	.job = libvirt_job,
 	.job_abort = libvirt_job_abort,
 };

@@ -27,6 +27,8 @@ struct hv_domain {
 	char *name;
 	const char *state; /* libvirt's word: "running", "shut off", "paused", ...; static */
 	bool active;
+	bool crashed; /* it ended, or stopped, without anybody having wanted that */
+	bool stuck;   /* QEMU has paused it because of an I/O error */
 	bool persistent;
 	bool saved; /* shut off with its memory kept (managed save): its next start goes on there */
 };
@@ -34,7 +36,7 @@ struct hv_domain {
 enum hv_job_state {
 	HV_JOB_NONE,    /* no block job on that disk */
 	HV_JOB_RUNNING,
-	HV_JOB_READY,   /* an active commit that can be pivoted */
+	HV_JOB_READY,   /* an active commit, or a copy, that can be pivoted */
 };
 
 struct hv_job {
@@ -60,6 +62,7 @@ struct hv_events {
 enum hv_create_flags {
 	HV_CREATE_QUIESCE = 1 << 0, /* through the guest agent */
 	HV_CREATE_NO_METADATA = 1 << 1, /* only switch over: no snapshot of libvirt's */
+	HV_CREATE_UNSYNCED = 1 << 2, /* the caller calls sync, when there is less of a hurry */
 };
 
 struct hv;
@@ -84,6 +87,46 @@ struct hv_ops {
 	int (*start)(struct hv *hv, const char *uuid, struct err *err);
 	/* As pulling the plug; 0 if it does not run. */
 	int (*destroy)(struct hv *hv, const char *uuid, struct err *err);
+	/* Asks the guest to end; returns when it was asked. */
+	int (*shutdown)(struct hv *hv, const char *uuid, struct err *err);
+	/* As its button; -EINVAL if it does not run. */
+	int (*reset)(struct hv *hv, const char *uuid, struct err *err);
+	/* Takes its definition away, with its managed save, and leaves all other files of it.
+	 * 0 if there is no such domain. */
+	int (*undefine)(struct hv *hv, const char *uuid, struct err *err);
+
+	/* Gives it another name; 0 if it has that. -EINVAL if it runs, -EEXIST. */
+	int (*rename)(struct hv *hv, const char *uuid, const char *name, struct err *err);
+	/* What virsh shows beside its name: of the one that runs, and at its next start. */
+	int (*set_title)(struct hv *hv, const char *uuid, const char *title, struct err *err);
+	/* Puts an element in the place of what its metadata have of that namespace, or, if `xml` is
+	 * NULL, takes that out: of the one that runs, and at its next start. `prefix` is what the
+	 * namespace is called there. */
+	int (*set_metadata)(struct hv *hv, const char *uuid, const char *namespace,
+			    const char *prefix, const char *xml, struct err *err);
+	/* Ends it and keeps its memory in a file, written anew, that libvirt knows nothing of. */
+	int (*save)(struct hv *hv, const char *uuid, const char *path, struct err *err);
+	/* Goes on from that, running; the file stays. */
+	int (*restore)(struct hv *hv, const char *path, struct err *err);
+
+	/* Holds the virtual processors, or lets them go on: a VM that somebody paused looks the
+	 * same. 0 if it does not run; resume: also if QEMU stopped it because of an I/O error. */
+	int (*suspend)(struct hv *hv, const char *uuid, struct err *err);
+	int (*resume)(struct hv *hv, const char *uuid, struct err *err);
+	/* Whether the guest agent answers. */
+	bool (*agent_answers)(struct hv *hv, const char *uuid);
+	/* Name and version of the guest's operating system, as its agent says; NULL if it does not.
+	 * -EOPNOTSUPP if it has no agent. The caller frees *ret. */
+	int (*guest_os)(struct hv *hv, const char *uuid, char **ret, struct err *err);
+	/* Reads a text of `max` bytes at most in the guest; NULL if there is no such file, or the
+	 * agent opens none. -EFBIG. The caller frees *ret. */
+	int (*guest_file)(struct hv *hv, const char *uuid, const char *path, size_t max, char **ret,
+			  struct err *err);
+	/* Freezes the guest's file systems through the agent. After a failure they may be frozen all
+	 * the same, or become so. */
+	int (*freeze)(struct hv *hv, const char *uuid, struct err *err);
+	/* Undoes that; 0 if the VM does not run, or if nothing is frozen. */
+	int (*thaw)(struct hv *hv, const char *uuid, struct err *err);
 
 	/* All snapshots' names, and the current one's or NULL. The caller frees
 	 * the names, the array and *ret_current. */
@@ -111,9 +154,14 @@ struct hv_ops {
 	 * then becomes READY and waits. `bandwidth` in bytes/s, 0 is unlimited. */
 	int (*commit)(struct hv *hv, const char *uuid, const char *target, const char *base,
 		      const char *top, uint64_t bandwidth, struct err *err);
+	/* Starts copying a disk of a running domain, with all that it lies on, into the file that
+	 * `xml` names (disk_xml_build), which is there and as large. What the guest writes meanwhile
+	 * goes to both, and the job then becomes READY and waits. */
+	int (*copy)(struct hv *hv, const char *uuid, const char *target, const char *xml,
+		    struct err *err);
 	int (*job)(struct hv *hv, const char *uuid, const char *target, struct hv_job *ret,
 		   struct err *err);
-	/* Ends a job: with `pivot` a READY one switches to its base. Asynchronous:
+	/* Ends a job: with `pivot` a READY one switches to its base, or its copy. Asynchronous:
 	 * wait for the event. */
 	int (*job_abort)(struct hv *hv, const char *uuid, const char *target, bool pivot,
 			 struct err *err);

@@ -15,7 +15,9 @@
 #include <libgen.h>
 #include <sys/stat.h>
 
+DEFINE_CLEANUP(struct clone_list, clone_list_unref);
 DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
+DEFINE_CLEANUP(struct vm, vm_unref);
 
 /* Why a chain is walked: what its layers are marked with. */
 struct reason {
@@ -27,6 +29,7 @@ void layers_clear(struct layers *l)
 	for (size_t i = 0; i < l->all.n; i++)
 		layer_file_clear(&l->all.at[i].file);
 	vec_free(&l->all);
+	free(l->missing);
 }
 
 size_t layers_find(const struct layers *l, const struct layer_file *file)
@@ -83,6 +86,13 @@ static const char *look_for_format(const struct layers *l, const char *path)
 	return fd >= 0 && has_qcow2_magic(fd) ? "qcow2" : "raw";
 }
 
+/* A raw one lies on nothing, a CD-ROM that was taken away for example. */
+static void note_missing(struct layers *l, const char *path, const char *format, bool own)
+{
+	if (own && !l->missing && !streq(format, "raw"))
+		l->missing = xstrdup(path);
+}
+
 static int find_backing(struct layers *l, size_t i, struct err *err)
 {
 	cleanup_free char *path = NULL, *format = NULL;
@@ -100,8 +110,10 @@ static int find_backing(struct layers *l, size_t i, struct err *err)
 	if (own_mount_has(path))
 		return 0; /* an image of a snapshot: foundation.h */
 	r = take_layer(l, path, format ?: look_for_format(l, path), &below, err);
-	if (r == -ENOENT)
-		return 0; /* the chain is broken here: nothing below can be needed by it */
+	if (r == -ENOENT) {
+		note_missing(l, path, format, l->all.at[i].reached);
+		return 0;
+	}
 	if (r < 0)
 		return r;
 	l->all.at[i].backing = below;
@@ -116,12 +128,16 @@ static int walk(struct layers *l, const char *path, const char *format, struct r
 		size_t *ret_top, struct err *err)
 {
 	size_t i;
-	int r = own_mount_has(path) ? -ENOENT : take_layer(l, path, format, &i, err);
+	bool is_ours = own_mount_has(path);
+	int r = is_ours ? -ENOENT : take_layer(l, path, format, &i, err);
 
 	if (ret_top)
 		*ret_top = r < 0 ? NO_LAYER : i;
-	if (r == -ENOENT)
+	if (r == -ENOENT) {
+		if (!is_ours)
+			note_missing(l, path, format, why.reached);
 		return 0;
+	}
 	if (r < 0)
 		return r;
 	while (i != NO_LAYER && !already(&l->all.at[i], why)) {
@@ -231,12 +247,32 @@ static int walk_all_snapshots(struct layers *l, struct engine *e, const struct s
 	return r;
 }
 
+/* What clones stand on, wherever their disks are: on a store that is not mounted just now, or
+ * left over after somebody undefined them. */
+static int walk_cloned(struct layers *l, struct engine *e, struct slot *s, struct err *err)
+{
+	cleanup(clone_list_unref_p) struct clone_list *clones = engine_clones(e);
+	cleanup(vm_unref_p) struct vm *vm = slot_view(e, s);
+	struct reason why = { .foreign = true };
+	int r = 0;
+
+	for (size_t i = 0; vm && i < vm->n_snapshots && r >= 0; i++) {
+		const struct snapshot *snapshot = &vm->snapshots[i];
+		size_t n;
+
+		clone_list_of(clones, snapshot->id, &n);
+		for (size_t d = 0; n && d < snapshot->n_disks && r >= 0; d++)
+			r = walk(l, snapshot->disks[d].path, snapshot->disks[d].format, why, NULL, err);
+	}
+	return r;
+}
+
 /* ---- all that libvirt's metadata name ---- */
 
 static int walk_frozen(struct layers *l, const struct xml_snapshot_disk *d, struct reason why,
 		       struct err *err)
 {
-	struct snapshot_disk frozen = frozen_layer(d);
+	cleanup(snapshot_disk_clear) struct snapshot_disk frozen = frozen_layer(d);
 	size_t top;
 	int r = walk(l, frozen.path, frozen.format, why, &top, err);
 
@@ -245,9 +281,6 @@ static int walk_frozen(struct layers *l, const struct xml_snapshot_disk *d, stru
 	/* It is the overlay by which this is known: see frozen.h. */
 	if (r >= 0 && !streq(frozen.path, d->frozen))
 		r = walk(l, d->overlay, "qcow2", why, NULL, err);
-	free(frozen.target);
-	free(frozen.path);
-	free(frozen.format);
 	return r;
 }
 
@@ -267,14 +300,14 @@ static int walk_metadata_of(struct layers *l, const struct snapshot_metadata *m,
 	return r < 0 ? err_wrap(err, "snapshot '%s'", m->snapshot->name) : 0;
 }
 
-/* What is published of a VM may not be all of it: it waits to be settled. */
+/* What is published of a VM may not be all of it: it waits to be settled, or verified. */
 static bool is_published(struct engine *e, const char *uuid)
 {
 	struct slot *s;
 	LOCK_SCOPE(&e->lock);
 
 	s = slot_by_uuid(e, uuid);
-	return s && s->view && !s->unsettled;
+	return s && s->view && !s->unsettled && !s->unverified;
 }
 
 /* Of all, or but for `s` and those that are published. */
@@ -318,15 +351,9 @@ static int walk_file(struct layers *l, int folder_fd, const char *folder, const 
 	return walk(l, path, "qcow2", why, NULL, err);
 }
 
-static void closedir_p(DIR **dir)
-{
-	if (*dir)
-		closedir(*dir);
-}
-
 static int walk_folder(struct layers *l, const char *folder, struct err *err)
 {
-	cleanup(closedir_p) DIR *dir = opendir(folder);
+	cleanup_closedir DIR *dir = opendir(folder);
 	struct dirent *entry;
 	int r = 0;
 
@@ -367,6 +394,8 @@ int layers_build(struct engine *e, struct slot *s, const struct tombstone *besid
 
 	if (r >= 0)
 		r = walk_all_snapshots(&l, e, s, err);
+	if (r >= 0)
+		r = walk_cloned(&l, e, s, err);
 	if (r >= 0)
 		r = walk_all_metadata(&l, e, s, err);
 	if (r >= 0)

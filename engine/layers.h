@@ -29,6 +29,8 @@ struct layer {
 
 struct layers {
 	vec_of(struct layer) all;
+	char *missing; /* a file of a chain of the VM that is not there, NULL if all are: what it
+			* lies on is not known, and may be anything */
 	bool of_everybody; /* layers_build_all */
 };
 

@@ -75,8 +75,6 @@ static int find_place(struct op *op, struct place *ret, struct err *err)
 
 /* ---- waiting ---- */
 
-enum wake { WAKE_LOOK, WAKE_READY, WAKE_ENDED, WAKE_FAILED };
-
 /* Takes an event of this disk's job out of the slot. The lock is held. */
 static bool take_signal(struct slot *s, const char *target, enum hv_job_event *ret)
 {
@@ -92,6 +90,15 @@ static bool take_signal(struct slot *s, const char *target, enum hv_job_event *r
 	return false;
 }
 
+void job_forget_signals(struct op *op)
+{
+	enum hv_job_event old;
+	LOCK_SCOPE(&op->e->lock);
+
+	while (take_signal(op->slot, op->plan->disks[0].target, &old))
+		;
+}
+
 /* Somebody wants the job to end. The lock is held. */
 static bool is_ordered(const struct op *op, bool active)
 {
@@ -99,7 +106,7 @@ static bool is_ordered(const struct op *op, bool active)
 	       (!active && ((op->slot->step_aside && !op->hurry) || op->slot->cancel == op->id));
 }
 
-static enum wake wait_for_job(struct op *op, bool active)
+enum wake job_wait(struct op *op, bool active)
 {
 	struct engine *e = op->e;
 	struct timespec until;
@@ -121,7 +128,7 @@ static enum wake wait_for_job(struct op *op, bool active)
 	}
 }
 
-static int ask_job(struct op *op, struct hv_job *ret, struct err *err)
+int job_ask(struct op *op, struct hv_job *ret, struct err *err)
 {
 	int r = op->e->hv->ops->job(op->e->hv, op->slot->uuid, op->plan->disks[0].target, ret, err);
 
@@ -137,16 +144,16 @@ int commit_live_is_active(struct op *op, bool *ret, struct err *err)
 	int r = find_place(op, &p, err);
 
 	if (r >= 0)
-		r = ask_job(op, &job, err);
+		r = job_ask(op, &job, err);
 	if (r >= 0)
 		*ret = p.active && job.state != HV_JOB_NONE;
 	return r;
 }
 
-int commit_live_abort(struct op *op, struct err *err)
+int job_abort(struct op *op, struct err *err)
 {
 	struct hv_job job = { 0 };
-	int r = ask_job(op, &job, err);
+	int r = job_ask(op, &job, err);
 
 	if (r < 0)
 		/* Not running (any more) is not having a job. */
@@ -158,7 +165,7 @@ int commit_live_abort(struct op *op, struct err *err)
 		struct timespec pause = { .tv_nsec = 5 * 1000 * 1000 };
 
 		nanosleep(&pause, NULL); /* QEMU ends it within milliseconds */
-		if (ask_job(op, &job, NULL) < 0)
+		if (job_ask(op, &job, NULL) < 0)
 			break;
 	}
 	return r;
@@ -168,14 +175,8 @@ int commit_live_abort(struct op *op, struct err *err)
 
 static int start_job(struct op *op, const struct place *p, struct err *err)
 {
-	const char *target = op->plan->disks[0].target;
-	enum hv_job_event old;
-
-	pthread_mutex_lock(&op->e->lock);
-	while (take_signal(op->slot, target, &old))
-		; /* of an earlier job */
-	pthread_mutex_unlock(&op->e->lock);
-	return op->e->hv->ops->commit(op->e->hv, op->slot->uuid, target, p->base,
+	job_forget_signals(op);
+	return op->e->hv->ops->commit(op->e->hv, op->slot->uuid, op->plan->disks[0].target, p->base,
 				      p->active ? NULL : p->top, 0, err);
 }
 
@@ -235,7 +236,7 @@ static int obey_orders(struct op *op, bool active, struct err *err)
 		return r;
 	if (active || r >= 0)
 		return 0;
-	if (commit_live_abort(op, NULL) < 0)
+	if (job_abort(op, NULL) < 0)
 		return err_wrap(err, "and the block job of %s cannot be ended",
 				op->plan->disks[0].target);
 	return r;
@@ -244,7 +245,7 @@ static int obey_orders(struct op *op, bool active, struct err *err)
 static int follow_job(struct op *op, bool active, struct err *err)
 {
 	for (;;) {
-		enum wake wake = wait_for_job(op, active);
+		enum wake wake = job_wait(op, active);
 		struct hv_job job = { 0 };
 		int r;
 
@@ -255,7 +256,7 @@ static int follow_job(struct op *op, bool active, struct err *err)
 			if (r < 0)
 				return r;
 		}
-		r = ask_job(op, &job, err);
+		r = job_ask(op, &job, err);
 		if (r < 0)
 			return r;
 		if (job.state == HV_JOB_NONE)
@@ -285,7 +286,7 @@ int commit_live(struct op *op, struct err *err)
 	op->plan->flags &= ~MERGE_PIVOTING;
 	if (p.active)
 		merge_announce(op, "switch");
-	r = ask_job(op, &job, err);
+	r = job_ask(op, &job, err);
 	if (r >= 0 && job.state == HV_JOB_NONE)
 		r = start_job(op, &p, err);
 	return r < 0 ? r : follow_job(op, p.active, err);

@@ -19,7 +19,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-static int last_written(const char *path, uint64_t *ret, struct err *err)
+int layer_last_written(const char *path, uint64_t *ret, struct err *err)
 {
 	struct stat st;
 
@@ -27,6 +27,20 @@ static int last_written(const char *path, uint64_t *ret, struct err *err)
 		return err_sys(err, errno, "cannot look at %s", path);
 	*ret = st.st_mtim.tv_sec * 1000000000ULL + st.st_mtim.tv_nsec;
 	return 0;
+}
+
+int layer_hold(struct op *op, const char *path, uint64_t written, struct err *err)
+{
+	uint64_t now;
+	int r = file_lock_against_writers(path, err);
+
+	if (r < 0)
+		return r;
+	op->lock_fd = r;
+	r = layer_last_written(path, &now, err);
+	if (r >= 0 && now != written)
+		r = err_set(err, EBUSY, "the VM ran while its disk was being read");
+	return r;
 }
 
 /* While a tool works: shows how far it is, and whether it is to be broken off. */
@@ -66,25 +80,15 @@ int commit_offline(struct op *op, struct err *err)
 {
 	struct plan_disk *d = &op->plan->disks[0];
 	struct watch watch = { look_after, op };
-	uint64_t now;
 	int r = op->plan->flags & MERGE_PIVOTING ? after_a_pivot(op, err) : 0;
 
 	if (r >= 0)
-		r = last_written(d->overlay.path, &d->written, err);
+		r = layer_last_written(d->overlay.path, &d->written, err);
 	if (r >= 0)
 		r = storage_daemon_commit(&d->overlay, &d->below, &watch, err);
 	if (r >= 0)
 		r = file_sync(d->below.path, err);
-	if (r < 0)
-		return r;
-	r = file_lock_against_writers(d->overlay.path, err);
-	if (r < 0)
-		return r;
-	op->lock_fd = r;
-	r = last_written(d->overlay.path, &now, err);
-	if (r >= 0 && now != d->written)
-		r = err_set(err, EBUSY, "the VM ran while its layers were being merged");
-	return r;
+	return r < 0 ? r : layer_hold(op, d->overlay.path, d->written, err);
 }
 
 int pull_offline(struct op *op, struct err *err)

@@ -21,6 +21,7 @@
 #include "engine/merge.h"
 
 #include "engine/layers.h"
+#include "engine/metadata.h"
 #include "engine/qemu-img.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@
 
 #define MIB (1ULL << 20)
 
-/* What a merge leaves free on a file system, so that no running VM stops for want of room:
+/* What a merge, or a copy, leaves free on a file system, so that no running VM stops for want of room:
  * a sixteenth, or this. */
 #define SPARE_SHARE 16
 #define SPARE_MOST (64 * MIB)
@@ -40,12 +41,13 @@ static const struct plan_disk *disk_of(const struct op *op)
 
 /* ---- orders, progress ---- */
 
-void merge_announce(struct op *op, const char *step)
+bool job_announce(struct op *op, const char *step)
 {
 	struct slot *s = op->slot;
 	LOCK_SCOPE(&op->e->lock);
+	bool begins = !s->job.running || s->job.id != op->id;
 
-	if (!s->job.running || s->job.id != op->id) {
+	if (begins) {
 		clock_gettime(CLOCK_MONOTONIC, &s->job_began);
 		s->job.done = s->job.total = 0;
 	}
@@ -54,6 +56,39 @@ void merge_announce(struct op *op, const char *step)
 	s->job.kind = op->kind->name;
 	s->job.step = step;
 	snprintf(s->job.target, sizeof(s->job.target), "%s", disk_of(op)->target);
+	return begins;
+}
+
+void merge_announce(struct op *op, const char *step)
+{
+	if (job_announce(op, step))
+		engine_event(op->e, &(struct engine_event){ "merge-started", op->slot->id,
+				.disk = disk_of(op)->target, .bytes = op->plan->moves,
+				.weight = EVENT_DETAIL },
+			     "a layer of %s is being merged", disk_of(op)->target);
+}
+
+void merge_end(struct op *op, int r, const struct err *err)
+{
+	struct slot *s = op->slot;
+	double seconds;
+	bool ran;
+
+	pthread_mutex_lock(&op->e->lock);
+	ran = s->job.running && s->job.id == op->id;
+	seconds = metrics_now() - (s->job_began.tv_sec + s->job_began.tv_nsec / 1e9);
+	s->job.running = false;
+	pthread_mutex_unlock(&op->e->lock);
+	if (!ran)
+		return;
+	if (r >= 0)
+		metrics_merge(op->e, seconds, op->plan->moves);
+	engine_event(op->e, &(struct engine_event){ "merge-ended", s->id,
+			.disk = disk_of(op)->target, .code = r < 0 ? -r : 0, .seconds = seconds,
+			.bytes = r < 0 ? 0 : op->plan->moves,
+			.weight = r < 0 ? EVENT_DETAIL : EVENT_NOTE },
+		     "a layer of %s %s%s", disk_of(op)->target,
+		     r < 0 ? "is not merged yet: " : "was merged", r < 0 && err ? err->msg : "");
 }
 
 void merge_note_progress(struct op *op, uint64_t done, uint64_t total)
@@ -70,7 +105,7 @@ static const struct layer_file *grows(const struct op *op)
 	return op->kind == &merge_op ? &disk_of(op)->below : &disk_of(op)->overlay;
 }
 
-int merge_check_room(const struct layer_file *file, uint64_t bytes, struct err *err)
+int room_missing(const struct layer_file *file, uint64_t bytes, uint64_t *ret, struct err *err)
 {
 	struct statvfs st;
 	uint64_t free, spare;
@@ -81,11 +116,20 @@ int merge_check_room(const struct layer_file *file, uint64_t bytes, struct err *
 	spare = (uint64_t)st.f_blocks * st.f_frsize / SPARE_SHARE;
 	if (spare > SPARE_MOST)
 		spare = SPARE_MOST;
-	if (free >= bytes + spare)
-		return 0;
+	*ret = free >= bytes + spare ? 0 : bytes + spare - free;
+	return 0;
+}
+
+int merge_check_room(const struct layer_file *file, uint64_t bytes, struct err *err)
+{
+	uint64_t missing;
+	int r = room_missing(file, bytes, &missing, err);
+
+	if (r < 0 || !missing)
+		return r;
 	return err_set(err, ENOSPC, "merging into %s needs %llu MiB more than are free on its file "
 		       "system: make room, and it goes on by itself", file->path,
-		       (unsigned long long)((bytes + spare - free + MIB - 1) / MIB));
+		       (unsigned long long)((missing + MIB - 1) / MIB));
 }
 
 int merge_check_orders(struct op *op, struct err *err)
@@ -147,7 +191,7 @@ static int undo_data(struct op *op, struct err *err)
 	/* The job goes on in QEMU, and the next process takes it up. */
 	if (is_stopping(op->e))
 		return err_set(err, ESHUTDOWN, "shutting down");
-	return commit_live_abort(op, err);
+	return job_abort(op, err);
 }
 
 /* ---- references ---- */
@@ -182,20 +226,6 @@ static int rebase_overlays(struct op *op, struct err *err)
 	}
 	layers_clear(&layers);
 	return r < 0 || f == NO_LAYER ? r : file_sync(d->below.path, err);
-}
-
-static int rename_in_config(struct op *op, const struct xml_rename *rename, struct err *err)
-{
-	cleanup_free char *xml = NULL, *edited = NULL;
-	bool changed = false;
-	int r;
-
-	r = op->e->hv->ops->domain_xml(op->e->hv, op->slot->uuid, true, &xml, err);
-	if (r >= 0)
-		r = domain_xml_rename(xml, rename, 1, &edited, &changed, err);
-	if (r >= 0 && changed)
-		r = op->e->hv->ops->define(op->e->hv, edited, err);
-	return r;
 }
 
 static int rename_in_snapshot(struct op *op, const struct xml_rename *rename, const char *name,
@@ -234,12 +264,12 @@ static int rename_in_snapshots(struct op *op, const struct xml_rename *rename, s
 
 int merge_rename(struct op *op, const struct xml_rename *rename, struct err *err)
 {
-	int r = rename_in_config(op, rename, err);
+	int r = config_rename(op->e, op->slot, rename, 1, err);
 
 	if (r >= 0)
 		r = rename_in_snapshots(op, rename, err);
 	/* Who needs which layer is also read from what is published. */
-	return r < 0 ? r : look(op->e, op->slot, LOOK_ALL, err);
+	return r < 0 ? r : look(op->e, op->slot, LOOK_MERGED, err);
 }
 
 static int step_references(struct op *op, struct err *err)

@@ -35,12 +35,15 @@ int commit_live(struct op *op, struct err *err);
 /* Whether such a job runs, and C is what the VM writes to. */
 int commit_live_is_active(struct op *op, bool *ret, struct err *err);
 
-/* Ends the block job, if there is one, and waits until it has gone. */
-int commit_live_abort(struct op *op, struct err *err);
-
 /* By QEMU's tools, while no VM runs with the two. */
 int commit_offline(struct op *op, struct err *err);
 int pull_offline(struct op *op, struct err *err);
+
+/* What is read of a layer while nobody holds it is good only if it was not written by then: when
+ * it was (ns since the epoch), and holding it against writers until the operation ends, -EBUSY
+ * if it was since. */
+int layer_last_written(const char *path, uint64_t *ret, struct err *err);
+int layer_hold(struct op *op, const char *path, uint64_t written, struct err *err);
 
 /* Whether F reads, wherever C holds something, as C does; and if it does, that this
  * will outlast a power cut. Reads all that C holds; or, if the job is known to have
@@ -51,10 +54,33 @@ int commit_verify(struct op *op, bool completed, bool *ret, struct err *err);
  * so, that this will outlast a power cut. Reads all that F holds. */
 int pull_verify(struct op *op, bool *ret, struct err *err);
 
+/* ---- jobs on the plan's first disk, for promoting, too ---- */
+
+/* Shows that this is the job that runs, and its step. Whether it begins. */
+bool job_announce(struct op *op, const char *step);
+
+enum wake { WAKE_LOOK, WAKE_READY, WAKE_ENDED, WAKE_FAILED };
+
+/* Before one is started: what was heard of an earlier one. */
+void job_forget_signals(struct op *op);
+
+/* Waits for something to happen to it, a tenth of a second at most; but for an `active` one that is
+ * not broken off, not when somebody wants it to end. */
+enum wake job_wait(struct op *op, bool active);
+
+/* Also shows how far it is. */
+int job_ask(struct op *op, struct hv_job *ret, struct err *err);
+
+/* Ends it, if there is one, and waits until it has gone. */
+int job_abort(struct op *op, struct err *err);
+
 /* ---- what both do ---- */
 
-/* Shows that this is the job that runs, and its step. */
+/* As job_announce, and tells that it begins. */
 void merge_announce(struct op *op, const char *step);
+
+/* Shows that it runs no more, and tells how it ended (r 0 or -errno). */
+void merge_end(struct op *op, int r, const struct err *err);
 
 /* Shows how far it is; bytes. */
 void merge_note_progress(struct op *op, uint64_t done, uint64_t total);
@@ -62,6 +88,10 @@ void merge_note_progress(struct op *op, uint64_t done, uint64_t total);
 /* -EINTR if an operation waits for the VM, -ECANCELED if somebody wrote to the job's
  * `cancel`, -ESHUTDOWN, -ENOSPC if the file system of what grows is nearly full; else 0. */
 int merge_check_orders(struct op *op, struct err *err);
+
+/* How many bytes more must become free so that `file` can grow by `bytes` with something left for the
+ * VMs; 0 if it can. */
+int room_missing(const struct layer_file *file, uint64_t bytes, uint64_t *ret, struct err *err);
 
 /* -ENOSPC, and how much is missing, if `file` cannot grow by so many bytes with something
  * left for the VMs. */

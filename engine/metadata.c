@@ -127,10 +127,9 @@ int metadata_adopt(struct engine *e, struct slot *s, const char *from, const cha
 	return r;
 }
 
-int config_forget_layer(struct engine *e, struct slot *s, const struct layer_file *layer,
-			struct err *err)
+int config_rename(struct engine *e, struct slot *s, const struct xml_rename *renames, size_t n,
+		  struct err *err)
 {
-	struct xml_rename same = { layer->path, layer->path, NULL };
 	cleanup_free char *xml = NULL, *edited = NULL;
 	struct hv_domain state = { 0 };
 	bool changed = false;
@@ -140,9 +139,9 @@ int config_forget_layer(struct engine *e, struct slot *s, const struct layer_fil
 		return r;
 	free(state.name);
 	if (!state.persistent)
-		return 0;
+		return 0; /* defining it would make it one that is */
 	r = e->hv->ops->domain_xml(e->hv, s->uuid, true, &xml, err);
 	if (r >= 0)
-		r = domain_xml_rename(xml, &same, 1, &edited, &changed, err);
+		r = domain_xml_rename(xml, renames, n, &edited, &changed, err);
 	return r >= 0 && changed ? e->hv->ops->define(e->hv, edited, err) : r;
 }

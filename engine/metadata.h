@@ -47,10 +47,9 @@ int metadata_set_parent(struct engine *e, struct slot *s, const char *name, cons
 int metadata_adopt(struct engine *e, struct slot *s, const char *from, const char *to,
 		   struct err *err);
 
-/* To be called before a layer is deleted that no image needs. The VM's config may still
- * name it as a part of a disk's chain, if somebody changed that with qemu-img while the
- * VM was off; libvirt would believe it, and not start the VM: let it look again. */
-int config_forget_layer(struct engine *e, struct slot *s, const struct layer_file *layer,
-			struct err *err);
+/* Puts other files in the place of those that the VM's config names, if it has one. Where
+ * one of them is only a part of a disk's chain, that is taken out: libvirt looks again. */
+int config_rename(struct engine *e, struct slot *s, const struct xml_rename *renames, size_t n,
+		  struct err *err);
 
 #endif

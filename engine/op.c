@@ -6,7 +6,8 @@
 int (*op_fault)(const char *kind, const char *step, bool after);
 
 const struct op_kind *const op_kinds[] = {
-	&create_op, &delete_op, &rename_op, &revert_op, &merge_op, &pull_op, &split_op, NULL,
+	&create_op, &delete_op, &rename_op, &revert_op, &merge_op, &pull_op, &split_op, &group_op,
+	&clone_op, &unclone_op, &promote_op, &claim_op, &features_op, NULL,
 };
 
 static int fault(const struct op *op, size_t i, bool after, struct err *err)
@@ -16,18 +17,26 @@ static int fault(const struct op *op, size_t i, bool after, struct err *err)
 	return r < 0 ? err_set(err, -r, "a fault that a test asked for") : 0;
 }
 
-int op_note(struct op *op, const char *step, struct err *err)
+static int note(struct op *op, const char *step, bool lazily, struct err *err)
 {
 	cleanup_free char *plan = plan_to_json(op->plan);
 
-	return journal_step(op->e->registry, op->id, step, plan, err);
+	return journal_step(op->e->registry, op->id, step, plan, lazily, err);
+}
+
+int op_note(struct op *op, const char *step, struct err *err)
+{
+	return note(op, step, false, err);
 }
 
 static int run_step(struct op *op, size_t i, struct err *err)
 {
 	const struct step *step = &op->kind->steps[i];
-	int r = op_note(op, step->name, err);
+	int r = 0;
 
+	if (!op->begun && !step->unnoted) /* else the journal has just got it */
+		r = note(op, step->name, step->note_lazily, err);
+	op->begun = false;
 	if (r < 0)
 		return r;
 	if (is_merge(op->kind->name))
@@ -108,7 +117,7 @@ static int after_failure(struct op *op, size_t i, size_t *ret_from)
 	return r < 0 ? r : -ECANCELED;
 }
 
-static int run_from(struct op *op, size_t i, struct err *err)
+static int run_steps(struct op *op, size_t i, struct err *err)
 {
 	int r = 0;
 
@@ -135,6 +144,15 @@ static int run_from(struct op *op, size_t i, struct err *err)
 	return r;
 }
 
+static int run_from(struct op *op, size_t i, struct err *err)
+{
+	int r = run_steps(op, i, err);
+
+	if (is_merge(op->kind->name))
+		merge_end(op, r, err);
+	return r;
+}
+
 static void op_clear(struct op *op)
 {
 	if (op->lock_fd >= 0)
@@ -146,11 +164,11 @@ int op_run(struct engine *e, struct slot *s, const struct op_kind *kind, struct 
 	   struct err *err)
 {
 	cleanup(op_clear) struct op op = { .e = e, .slot = s, .kind = kind, .plan = plan,
-					    .lock_fd = -1 };
+					    .lock_fd = -1, .begun = true };
 	cleanup_free char *json = plan_to_json(plan);
 	int r;
 
-	r = journal_begin(e->registry, s->id, kind->name, json, &op.id, err);
+	r = journal_begin(e->registry, s->id, kind->name, kind->steps[0].name, json, &op.id, err);
 	return r < 0 ? r : run_from(&op, 0, err);
 }
 

@@ -25,6 +25,7 @@ struct op {
 	const struct op_kind *kind;
 	int64_t id;
 	struct plan *plan;
+	bool begun;  /* the journal has its first step already */
 	bool hurry;  /* settle: somebody waits, break off what takes long */
 	bool failed; /* settle: a step failed just now, rather than long ago */
 	int lock_fd; /* a lock that is held until the operation ends, -1 if none */
@@ -34,6 +35,13 @@ struct step {
 	const char *name;
 	int (*run)(struct op *op, struct err *err);
 	int (*undo)(struct op *op, struct err *err); /* NULL: nothing to undo */
+	/* For haste: the journal does not say that it is begun, only that the one before was.
+	 * Undoing that one has to undo this, too. */
+	bool unnoted;
+	/* After a power cut the operation may be found at the step before this one: it can be
+	 * told there whether that has done its work, and what this one did needs nothing that
+	 * the plan did not have by then. */
+	bool note_lazily;
 };
 
 struct op_kind {
@@ -49,7 +57,8 @@ struct op_kind {
 	int (*settle)(struct op *op, size_t step, size_t *ret_from, struct err *err);
 };
 
-extern const struct op_kind create_op, delete_op, rename_op, revert_op, merge_op, split_op;
+extern const struct op_kind create_op, delete_op, rename_op, revert_op, merge_op, split_op, group_op,
+	clone_op, unclone_op, promote_op, claim_op, features_op;
 
 /* All of them, and NULL at the end. */
 extern const struct op_kind *const op_kinds[];

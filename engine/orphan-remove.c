@@ -145,6 +145,7 @@ static int chore_remove(struct engine *e, struct chore *c, struct err *err)
 		orphans_set_last_error(e, err->msg);
 	} else {
 		publish_without(e, list, c->orphan);
+		engine_event(e, &(struct engine_event){ "orphan-removed" }, "%s was deleted", o->name);
 	}
 	return r;
 }

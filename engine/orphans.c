@@ -73,6 +73,7 @@ void orphans_publish(struct engine *e, struct orphan_list *list)
 
 	pthread_mutex_lock(&e->lock);
 	old = e->house.orphans;
+	list->looked = true;
 	list->changed = old->changed;
 	if (!same_orphans(old, list))
 		clock_gettime(CLOCK_REALTIME, &list->changed);
@@ -104,16 +105,10 @@ static void add_folder_of(struct engine *e, const char *path)
 	add_folder(e, folder);
 }
 
-static void closedir_p(DIR **dir)
-{
-	if (*dir)
-		closedir(*dir);
-}
-
 /* Each VM has one of its own in it. */
 static void add_store(struct engine *e)
 {
-	cleanup(closedir_p) DIR *dir = e->store ? opendir(e->store) : NULL;
+	cleanup_closedir DIR *dir = e->store ? opendir(e->store) : NULL;
 	struct dirent *entry;
 
 	if (!dir)
@@ -186,24 +181,24 @@ static int add_folders_of_registry(struct engine *e, known_t *vms, struct err *e
 /* ---- images in our naming ---- */
 
 /* An image that may be an orphan. */
-struct candidate {
+struct suspect {
 	struct overlay_name name;
 	struct layer_file file;
 	struct stat st;
 };
 
-typedef vec_of(struct candidate) candidates_t;
+typedef vec_of(struct suspect) suspects_t;
 
-static void candidates_clear(candidates_t *c)
+static void suspects_clear(suspects_t *c)
 {
 	for (size_t i = 0; i < c->n; i++)
 		layer_file_clear(&c->at[i].file);
 	vec_free(c);
 }
 
-static void add_candidate(candidates_t *to, const char *folder, const char *name)
+static void add_suspect(suspects_t *to, const char *folder, const char *name)
 {
-	struct candidate c = { 0 };
+	struct suspect c = { 0 };
 
 	if (!overlay_name_parse(name, &c.name))
 		return;
@@ -225,16 +220,16 @@ static void add_candidate(candidates_t *to, const char *folder, const char *name
 	vec_push(to, c);
 }
 
-static int scan_folders(const struct engine *e, candidates_t *to, struct err *err)
+static int scan_folders(const struct engine *e, suspects_t *to, struct err *err)
 {
 	for (size_t i = 0; i < e->folders.n; i++) {
-		cleanup(closedir_p) DIR *dir = opendir(e->folders.at[i]);
+		cleanup_closedir DIR *dir = opendir(e->folders.at[i]);
 		struct dirent *entry;
 
 		if (!dir && errno != ENOENT)
 			return err_sys(err, errno, "cannot list %s", e->folders.at[i]);
 		while (dir && (entry = readdir(dir)))
-			add_candidate(to, e->folders.at[i], entry->d_name);
+			add_suspect(to, e->folders.at[i], entry->d_name);
 	}
 	return 0;
 }
@@ -269,7 +264,7 @@ static const char *owner_of(const known_t *vms, const struct overlay_name *name)
 										   vm->uuid;
 }
 
-static char *orphan_name(const known_t *vms, const struct candidate *c)
+static char *orphan_name(const known_t *vms, const struct suspect *c)
 {
 	char moment[32];
 	struct tm tm;
@@ -289,7 +284,7 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n)
 
 /* Of the file, whatever it is called today, and of no other: a number of an inode comes
  * back, but not together with a name out of random digits. */
-static uint64_t orphan_id(const struct candidate *c)
+static uint64_t orphan_id(const struct suspect *c)
 {
 	uint64_t id = hash(0xcbf29ce484222325ULL, &c->file.dev, sizeof(c->file.dev));
 
@@ -325,7 +320,7 @@ static void tell_copies_apart(struct orphan_list *list)
 	}
 }
 
-static void add_orphan(struct orphan_list *list, const known_t *vms, const struct candidate *c)
+static void add_orphan(struct orphan_list *list, const known_t *vms, const struct suspect *c)
 {
 	uint64_t id = orphan_id(c);
 
@@ -341,7 +336,7 @@ static void add_orphan(struct orphan_list *list, const known_t *vms, const struc
 /* ---- looking ---- */
 
 /* A layer that was merged meanwhile is gone, and so is its tombstone. */
-static bool is_there(const struct candidate *c)
+static bool is_there(const struct suspect *c)
 {
 	return layer_file_is_at(&c->file, c->file.path);
 }
@@ -349,7 +344,7 @@ static bool is_there(const struct candidate *c)
 /* One look at the folders that are known. */
 static int look_once(struct engine *e, struct orphan_list **ret, struct err *err)
 {
-	cleanup(candidates_clear) candidates_t candidates = { 0 };
+	cleanup(suspects_clear) suspects_t suspects = { 0 };
 	cleanup(evidence_clear) struct evidence ev = { 0 };
 	cleanup(known_clear) known_t vms = { 0 };
 	struct orphan_list *list;
@@ -360,17 +355,17 @@ static int look_once(struct engine *e, struct orphan_list **ret, struct err *err
 	if (r < 0)
 		return r;
 	add_store(e);
-	r = scan_folders(e, &candidates, err);
+	r = scan_folders(e, &suspects, err);
 	if (r >= 0)
 		r = evidence_gather(e, &ev, err);
 	if (r < 0)
 		return r;
 	list = xnew(struct orphan_list);
 	list->refs = 1;
-	list->orphans = xcalloc(candidates.n, sizeof(*list->orphans));
-	for (size_t i = 0; i < candidates.n; i++)
-		if (!evidence_for(&ev, &candidates.at[i].file) && is_there(&candidates.at[i]))
-			add_orphan(list, &vms, &candidates.at[i]);
+	list->orphans = xcalloc(suspects.n, sizeof(*list->orphans));
+	for (size_t i = 0; i < suspects.n; i++)
+		if (!evidence_for(&ev, &suspects.at[i].file) && is_there(&suspects.at[i]))
+			add_orphan(list, &vms, &suspects.at[i]);
 	tell_copies_apart(list);
 	for (size_t i = 0; i < ev.layers.all.n; i++)
 		add_folder_of(e, ev.layers.all.at[i].file.path);
@@ -427,6 +422,20 @@ void engine_orphans_refresh(struct engine *e, unsigned max_age_ms)
 	e->house.orphans_refresh.wanted = true;
 	pthread_cond_signal(&e->house.wake);
 	refresh_wait(e, &e->house.orphans_refresh);
+}
+
+#define RETRY_MS 60000 /* after a look that failed */
+
+void engine_orphans_refresh_later(struct engine *e, unsigned max_age_ms)
+{
+	LOCK_SCOPE(&e->lock);
+	unsigned age = e->house.orphans->looked ? max_age_ms : RETRY_MS;
+
+	if (!e->connected || e->house.orphans_refresh.running ||
+	    (e->house.looked.tv_sec && is_younger(&e->house.looked, age)))
+		return;
+	e->house.orphans_refresh.wanted = true;
+	pthread_cond_signal(&e->house.wake);
 }
 
 char *engine_orphans_last_error(struct engine *e)

@@ -5,6 +5,7 @@
 #include "engine/qemu-img.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <sys/random.h>
 
 /* The store's directories are root's; QEMU, as a user without rights, has to go through. */
@@ -37,14 +38,30 @@ int overlay_choose_options(const char *wanted, const char *folder, char **ret, s
 	return 0;
 }
 
-char *overlay_path(const struct engine *e, const char *uuid, const char *id, const char *target,
-		   const char *below)
+void overlay_plan(const struct engine *e, const char *uuid, const char *id, struct plan_disk *d)
 {
-	const char *slash = strrchr(below, '/');
+	const char *below = d->below.path, *slash = strrchr(below, '/');
 
 	if (e->store)
-		return xasprintf("%s/%s/kws-%.8s-%s-%s.qcow2", e->store, uuid, uuid, id, target);
-	return xasprintf("%.*s/kws-%.8s-%s-%s.qcow2", (int)(slash - below), below, uuid, id, target);
+		d->overlay.path = xasprintf("%s/%s/kws-%.8s-%s-%s.qcow2", e->store, uuid, uuid, id,
+					    d->target);
+	else
+		d->overlay.path = xasprintf("%.*s/kws-%.8s-%s-%s.qcow2", (int)(slash - below), below,
+					    uuid, id, d->target);
+	d->overlay.format = xstrdup("qcow2");
+}
+
+int overlays_plan_xml(const struct domain_xml *domain, struct plan *plan, struct err *err)
+{
+	cleanup_free struct overlay *overlays = xcalloc(domain->n_disks, sizeof(*overlays));
+
+	for (size_t i = 0; i < domain->n_disks; i++) {
+		overlays[i].target = domain->disks[i].target;
+		for (size_t d = 0; d < plan->n_disks; d++)
+			if (streq(plan->disks[d].target, overlays[i].target))
+				overlays[i].path = plan->disks[d].overlay.path;
+	}
+	return snapshot_xml_build(plan->name, "", overlays, domain->n_disks, &plan->xml, err);
 }
 
 static bool take_hex(const char **at, size_t digits, char *ret)
@@ -85,27 +102,19 @@ bool overlay_name_parse(const char *path, struct overlay_name *ret)
 	return true;
 }
 
-static int create_one(const struct op *op, struct plan_disk *d, struct err *err)
+/* An empty file. */
+static int make_file(const struct op *op, const struct plan_disk *d, struct err *err)
 {
 	int r;
 
 	if (op->e->store) {
-		cleanup_free char *folder = xasprintf("%s/%s", op->e->store, op->slot->uuid);
+		cleanup_free char *path = xstrdup(d->overlay.path);
 
-		r = folder_make(folder, QEMU_CAN_PASS, err);
+		r = folder_make(dirname(path), QEMU_CAN_PASS, err);
 		if (r < 0)
 			return r;
 	}
-	r = file_create_private(d->overlay.path, d->below.path, err);
-	if (r < 0)
-		return r;
-	r = qemu_img_overlay(d->overlay.path, d->below.path, d->below.format, d->size,
-			     op->e->overlay_options, err);
-	if (r >= 0)
-		r = file_sync(d->overlay.path, err);
-	if (r >= 0)
-		r = file_sync_folder(d->overlay.path, err);
-	return r;
+	return file_create_private(d->overlay.path, d->below.path, err);
 }
 
 /* Learns what the overlay's file is; 0 also if there is none. */
@@ -124,18 +133,41 @@ static int identify(struct plan_disk *d, struct err *err)
 	return 0;
 }
 
+static int keep_file(struct plan_disk *d, struct err *err)
+{
+	int r = file_sync(d->overlay.path, err);
+
+	if (r >= 0)
+		r = file_sync_folder(d->overlay.path, err);
+	return r < 0 ? r : identify(d, err);
+}
+
+static int create_one(const struct op *op, struct plan_disk *d, struct err *err)
+{
+	int r = make_file(op, d, err);
+
+	if (r >= 0)
+		r = overlay_write(&op->e->overlay_templates, d->overlay.path, d->below.path,
+				  d->below.format, d->size, err);
+	return r < 0 ? r : keep_file(d, err);
+}
+
 int overlays_create(struct op *op, struct err *err)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < op->plan->n_disks && r >= 0; i++) {
-		struct plan_disk *d = &op->plan->disks[i];
-
-		r = create_one(op, d, err);
-		if (r >= 0)
-			r = identify(d, err);
-	}
+	for (size_t i = 0; i < op->plan->n_disks && r >= 0; i++)
+		r = create_one(op, &op->plan->disks[i], err);
 	return r;
+}
+
+int overlay_create_alone(const struct op *op, struct plan_disk *d, struct err *err)
+{
+	int r = make_file(op, d, err);
+
+	if (r >= 0)
+		r = qemu_img_create(d->overlay.path, d->size, op->e->overlay_options, err);
+	return r < 0 ? r : keep_file(d, err);
 }
 
 /* ---- who uses them ---- */
@@ -191,6 +223,22 @@ int overlays_in_use(struct op *op, bool *ret, struct err *err)
 	for (size_t i = 0; i < op->plan->n_disks; i++)
 		in_use = in_use || uses(&use, &op->plan->disks[i]);
 	*ret = in_use;
+	return 0;
+}
+
+int overlays_settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
+{
+	bool in_use;
+	int r;
+
+	if (step >= op->kind->no_return)
+		return 0;
+	r = overlays_in_use(op, &in_use, err);
+	if (r < 0)
+		return r;
+	if (!in_use)
+		return -ECANCELED;
+	*ret_from = op->kind->no_return;
 	return 0;
 }
 

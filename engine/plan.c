@@ -29,6 +29,10 @@ void plan_free(struct plan *p)
 	free(p->name);
 	free(p->new_name);
 	free(p->xml);
+	free(p->old_xml);
+	free(p->uuid);
+	free(p->nvram_from);
+	layer_file_clear(&p->nvram);
 	free(p);
 }
 
@@ -87,7 +91,14 @@ char *plan_to_json(const struct plan *p)
 	put_text(o, "name", p->name);
 	put_text(o, "new_name", p->new_name);
 	put_text(o, "xml", p->xml);
+	put_text(o, "old_xml", p->old_xml);
 	put_number(o, "snapshot", p->snapshot);
+	put_number(o, "group", p->group);
+	put_text(o, "uuid", p->uuid);
+	put_text(o, "nvram_from", p->nvram_from);
+	put_file(o, "nvram", &p->nvram);
+	put_number(o, "clone", p->clone);
+	put_number(o, "pool", p->pool);
 	put_number(o, "flags", p->flags);
 	put_number(o, "moves", p->moves);
 	for (size_t i = 0; i < p->n_disks; i++) {
@@ -139,10 +150,16 @@ static void get_file(struct json_object *o, const char *key, bool this_boot, str
 	layer_file_find_again(ret);
 }
 
-static void get_disks(struct json_object *o, struct plan *p)
+static bool is_this_boot(struct json_object *o)
 {
 	cleanup_free char *boot = get_text(o, "boot");
-	bool this_boot = streq(boot, boot_id());
+
+	return streq(boot, boot_id());
+}
+
+static void get_disks(struct json_object *o, struct plan *p)
+{
+	bool this_boot = is_this_boot(o);
 	struct json_object *disks;
 
 	if (!json_object_object_get_ex(o, "disks", &disks))
@@ -183,7 +200,14 @@ int plan_from_json(const char *json, struct plan **ret, struct err *err)
 	p->name = get_text(o, "name");
 	p->new_name = get_text(o, "new_name");
 	p->xml = get_text(o, "xml");
+	p->old_xml = get_text(o, "old_xml");
 	p->snapshot = get_number(o, "snapshot");
+	p->group = get_number(o, "group");
+	p->uuid = get_text(o, "uuid");
+	p->nvram_from = get_text(o, "nvram_from");
+	get_file(o, "nvram", is_this_boot(o), &p->nvram);
+	p->clone = get_number(o, "clone");
+	p->pool = get_number(o, "pool");
 	p->flags = get_number(o, "flags");
 	p->moves = get_number(o, "moves");
 	get_disks(o, p);

@@ -15,9 +15,11 @@
 struct plan_disk {
 	char *target;
 	/* create: the layer that is frozen. revert: the one gone back to. delete:
-	 * the snapshot's. merge, pull: the lower one of the two. */
+	 * the snapshot's. merge, pull: the lower one of the two.
+	 * promote: the overlay that is left. */
 	struct layer_file below;
 	/* create, revert: the overlay that is made. merge, pull: the upper one.
+	 * promote: the file that takes its place.
 	 * dev and ino are 0 until the file is there. */
 	struct layer_file overlay;
 	/* revert: the active layer that is left. ino 0: it stays. */
@@ -29,14 +31,23 @@ struct plan_disk {
 struct plan {
 	char *name;     /* of the snapshot */
 	char *new_name; /* rename: the new one; delete: the parent's, "" if it has none */
-	char *xml;      /* create: what libvirt is asked; rename: the old metadata */
+	char *xml;      /* create: what libvirt is asked; rename: the old metadata; features:
+			 * those that are to be kept */
+	char *old_xml;  /* features: those that were */
 	uint32_t snapshot; /* id, 0 if it has none yet */
-	unsigned flags;    /* of the operation: enum revert_flags, hv_create_flags */
+	uint32_t group;    /* group: the group snapshot's id */
+	char *uuid;        /* clone: of the VM that is made */
+	char *nvram_from;  /* clone: what its UEFI variables are copied from, NULL: of nothing */
+	struct layer_file nvram; /* clone: that copy; unclone: what is deleted */
+	uint32_t clone;    /* unclone, promote: id of the clone */
+	uint32_t pool;     /* clone: that it is made for */
+	unsigned flags;    /* of the operation: enum revert_flags, hv_create_flags, clone_flags */
 	uint64_t moves;    /* merge, pull: how much data is expected to be moved, bytes */
 	struct plan_disk *disks;
 	size_t n_disks;
 	char **children; /* delete: names of the snapshots that were taken on it */
 	size_t n_children;
+	struct guest *guest; /* group: its part in it; only while it runs, not in the journal */
 };
 
 struct plan *plan_new(void);

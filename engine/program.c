@@ -6,12 +6,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -27,22 +30,30 @@ static void close_fd(int *fd)
 
 /* ---- starting ---- */
 
-static int spawn(const char *const argv[], const int fds[3], pid_t *ret)
+static int spawn(const char *const argv[], char *const environment[], bool apart,
+		 const int fds[3], pid_t *ret)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
-	sigset_t none;
+	sigset_t none, pipe;
 	int rc;
 
-	/* The daemon's threads block signals; the program must not inherit that. */
+	/* The daemon's threads block signals, and it ignores SIGPIPE; the program must not
+	 * inherit that. */
 	sigemptyset(&none);
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setsigdefault(&attr, &pipe);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+					(apart ? POSIX_SPAWN_SETPGROUP : 0));
 	posix_spawn_file_actions_init(&actions);
 	for (int i = 0; i < 3; i++)
 		posix_spawn_file_actions_adddup2(&actions, fds[i], i);
-	rc = posix_spawnp(ret, argv[0], &actions, &attr, (char *const *)argv, environ);
+	if (apart)
+		posix_spawn_file_actions_addchdir_np(&actions, "/");
+	rc = posix_spawnp(ret, argv[0], &actions, &attr, (char *const *)argv, environment);
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attr);
 	return -rc;
@@ -81,6 +92,12 @@ static int open_pipe(bool wanted, bool to_program, int null_fd, int *ret_ours, i
 
 int program_start(struct program *p, const char *const argv[], unsigned flags, struct err *err)
 {
+	return program_start_with(p, argv, environ, flags, err);
+}
+
+int program_start_with(struct program *p, const char *const argv[], char *const environment[],
+		       unsigned flags, struct err *err)
+{
 	cleanup_close int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	cleanup_free const char **all = with_setpriv(argv, flags & PROGRAM_BOUND);
 	int theirs[3] = { -1, -1, -1 };
@@ -94,7 +111,7 @@ int program_start(struct program *p, const char *const argv[], unsigned flags, s
 	if (r >= 0)
 		r = open_pipe(true, false, null_fd, &p->error, &theirs[2]);
 	if (r >= 0)
-		r = spawn(all, theirs, &p->pid);
+		r = spawn(all, environment, flags & PROGRAM_APART, theirs, &p->pid);
 	for (int i = 0; i < 3; i++)
 		if (theirs[i] >= 0 && theirs[i] != null_fd)
 			close(theirs[i]);
@@ -108,19 +125,21 @@ int program_start(struct program *p, const char *const argv[], unsigned flags, s
 
 /* ---- listening ---- */
 
-/* What does not fit is read, too: it must not block the program. */
+/* All is read: it must not block the program. What does not fit any more is the oldest. */
 static void read_complaint(struct program *p)
 {
 	char part[512];
 	ssize_t n = read(p->error, part, sizeof(part));
+	size_t room = sizeof(p->said) - 1 - p->n_said, surplus;
 
 	if (n <= 0) {
 		if (n == 0 || errno != EINTR)
 			close_fd(&p->error);
 		return;
 	}
-	if ((size_t)n > sizeof(p->said) - 1 - p->n_said)
-		n = sizeof(p->said) - 1 - p->n_said;
+	surplus = (size_t)n > room ? n - room : 0;
+	memmove(p->said, p->said + surplus, p->n_said - surplus);
+	p->n_said -= surplus;
 	memcpy(p->said + p->n_said, part, n);
 	p->n_said += n;
 }
@@ -186,6 +205,83 @@ int program_end(struct program *p, struct err *err)
 		return err_set(err, complaint_to_errno(complaint(p)), "%s failed: %s", p->name,
 			       complaint(p));
 	return 0;
+}
+
+/* ---- the end of one that may have left others running ---- */
+
+#define TERM_SECONDS 2 /* to end in an orderly way, when it is told to */
+
+static int ms_until(const struct timespec *due)
+{
+	struct timespec now;
+	long long ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ms = (due->tv_sec - now.tv_sec) * 1000LL + (due->tv_nsec - now.tv_nsec) / 1000000;
+	return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : ms;
+}
+
+/* Reads what it says until it has ended, or `seconds` are over: false. */
+static bool listen_until_end(struct program *p, int pidfd, unsigned seconds)
+{
+	struct timespec due;
+	int ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &due);
+	due.tv_sec += seconds;
+	while ((ms = ms_until(&due)) > 0) {
+		struct pollfd fds[2] = { { pidfd, POLLIN, 0 }, { p->error, POLLIN, 0 } };
+
+		if (poll(fds, 2, ms) <= 0)
+			continue;
+		if (fds[1].revents)
+			read_complaint(p);
+		else if (fds[0].revents)
+			return true;
+	}
+	return false;
+}
+
+static void reap(struct program *p, int *ret_status)
+{
+	while (waitpid(p->pid, ret_status, 0) < 0 && errno == EINTR)
+		continue;
+	close_fd(&p->error);
+}
+
+int program_end_within(struct program *p, unsigned seconds, int *ret_status, struct err *err)
+{
+	cleanup_close int pidfd = pidfd_open(p->pid, 0);
+	int status = 0, r = pidfd < 0 ? -errno : 0;
+
+	close_fd(&p->in);
+	close_fd(&p->out);
+	if (r < 0) {
+		kill(-p->pid, SIGKILL);
+		reap(p, &status);
+		return err_sys(err, -r, "cannot follow %s", p->name);
+	}
+	if (listen_until_end(p, pidfd, seconds)) {
+		reap(p, ret_status);
+		return 0;
+	}
+	kill(-p->pid, SIGTERM);
+	listen_until_end(p, pidfd, TERM_SECONDS);
+	kill(-p->pid, SIGKILL);
+	reap(p, &status);
+	return err_set(err, ETIMEDOUT, "%s took longer than %u seconds, and was ended", p->name,
+		       seconds);
+}
+
+const char *program_last_line(struct program *p)
+{
+	const char *line;
+
+	while (p->n_said > 0 && strchr(" \t\r\n", p->said[p->n_said - 1]))
+		p->n_said--;
+	p->said[p->n_said] = '\0';
+	line = strrchr(p->said, '\n');
+	return line ? line + 1 : p->said;
 }
 
 void program_kill(struct program *p)

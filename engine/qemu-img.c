@@ -74,6 +74,24 @@ int qemu_img_overlay(const char *path, const char *backing, const char *backing_
 	return run(argv, err);
 }
 
+int qemu_img_create(const char *path, uint64_t size, const char *options, struct err *err)
+{
+	cleanup_free char *bytes = xasprintf("%llu", (unsigned long long)size);
+	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, bytes,
+			 NULL };
+
+	return run(argv, err);
+}
+
+int qemu_img_convert(const char *from, const char *format, const char *to, uint64_t total,
+		     const struct watch *watch, struct err *err)
+{
+	const char *argv[] = { "qemu-img", "convert", "-p", "-n", "--target-is-zero", "-f", format,
+			 "-O", "qcow2", from, to, NULL };
+
+	return run_watched(argv, total, watch, err);
+}
+
 int qemu_img_try_options(const char *path, const char *options, struct err *err)
 {
 	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "1M",

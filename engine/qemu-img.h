@@ -14,6 +14,14 @@
 int qemu_img_overlay(const char *path, const char *backing, const char *backing_format,
 		     uint64_t size, const char *options, struct err *err);
 
+/* The same of one that lies on nothing. */
+int qemu_img_create(const char *path, uint64_t size, const char *options, struct err *err);
+
+/* Copies an image with all that it lies on into `to`, a qcow2 that is there, as large, and empty:
+ * about `total` bytes. */
+int qemu_img_convert(const char *from, const char *format, const char *to, uint64_t total,
+		     const struct watch *watch, struct err *err);
+
 /* Whether this qemu-img can make an image with these options: tries, at `path`,
  * where nothing is left. */
 int qemu_img_try_options(const char *path, const char *options, struct err *err);

@@ -11,7 +11,8 @@
  * where nothing is half done, and is queued again behind the operation.
  */
 #include "engine/checksums.h"
-#include "engine/core.h"
+#include "engine/failover.h"
+#include "engine/pool.h"
 
 #include <errno.h>
 
@@ -45,7 +46,10 @@ static void ready_put(struct ready *ready, struct slot *s)
 
 static bool is_idle(const struct slot *s)
 {
-	return !s->busy && !s->first && !s->collect_wanted;
+	/* The keeper has something to do, and not only later because it has failed. */
+	bool keeper = s->care.at_work || (s->care.wanted && !s->care.not_before);
+
+	return !s->busy && !s->first && !s->collect_wanted && !keeper;
 }
 
 /* Answers the waiters of an idle VM. Lets go of the lock meanwhile. */
@@ -116,17 +120,29 @@ void engine_wait_cancel(struct engine *e, uint64_t ticket)
 
 /* ---- the queue ---- */
 
-/* Something of `s` changed: sees who is to be woken. The lock is held. */
-static void kick(struct engine *e, struct slot *s)
+/* The lock is held. */
+static void look_at_missed(struct engine *e, struct slot *s)
 {
+	if (!s->missed || s->exclusive)
+		return;
+	s->missed = false;
+	vec_push(&e->news, xstrdup(s->uuid));
+	pthread_cond_signal(&e->news_wake);
+}
+
+void slot_kick(struct engine *e, struct slot *s)
+{
+	look_at_missed(e, s);
 	if (s->busy) {
-		s->step_aside = s->first != NULL;
+		s->step_aside = s->first || s->claims;
+	} else if (s->claims) {
+		; /* who waits in slots_claim takes it */
 	} else if (s->first) {
 		ready_put(&e->operations, s);
 	} else if (s->collect_wanted) {
 		if (e->connected)
 			ready_put(&e->collections, s);
-	} else {
+	} else if (is_idle(s)) {
 		answer_waiters(e, s);
 	}
 	pthread_cond_broadcast(&e->changed);
@@ -158,7 +174,7 @@ void task_submit(struct engine *e, uint32_t vm_id, struct task *t)
 	if (s && s->view && !e->stopping) {
 		*(s->last ? &s->last->next : &s->first) = t;
 		s->last = t;
-		kick(e, s);
+		slot_kick(e, s);
 		t = NULL;
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -173,7 +189,7 @@ void collect_later(struct engine *e, struct slot *s)
 	LOCK_SCOPE(&e->lock);
 
 	s->collect_wanted = true;
-	kick(e, s);
+	slot_kick(e, s);
 }
 
 static struct task *task_take(struct slot *s)
@@ -206,9 +222,123 @@ void slot_end_exclusive(struct engine *e, struct slot *s)
 	LOCK_SCOPE(&e->lock);
 
 	s->exclusive = false;
+	look_at_missed(e, s);
+}
+
+/* ---- several VMs for one thread ---- */
+
+static void claim(struct engine *e, struct slot *s)
+{
+	LOCK_SCOPE(&e->lock);
+
+	s->claims++;
+	slot_kick(e, s);
+	while (s->busy)
+		pthread_cond_wait(&e->changed, &e->lock);
+	s->claims--;
+	s->busy = true;
+	begin_exclusive(e, s);
+}
+
+bool slot_try_claim(struct engine *e, struct slot *s)
+{
+	LOCK_SCOPE(&e->lock);
+
+	if (s->busy || s->claims || s->first)
+		return false;
+	s->busy = true;
+	begin_exclusive(e, s);
+	return true;
+}
+
+void slots_claim(struct engine *e, struct slot *const *slots, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		claim(e, slots[i]);
+}
+
+static struct slot *first_busy(struct slot *const *slots, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (slots[i]->busy)
+			return slots[i];
+	return NULL;
+}
+
+/* Waits until nobody works on any of them. The lock is held. */
+static struct slot *wait_for_all(struct engine *e, struct slot *const *slots, size_t n,
+				 unsigned seconds)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until); /* as the condition has it */
+	until.tv_sec += seconds;
+	while (first_busy(slots, n) && !e->failover.stopping)
+		if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
+			break;
+	return first_busy(slots, n);
+}
+
+int slots_claim_within(struct engine *e, struct slot *const *slots, size_t n, unsigned seconds,
+		       struct err *err)
+{
+	struct slot *busy;
+	LOCK_SCOPE(&e->lock);
+
+	for (size_t i = 0; i < n; i++) {
+		slots[i]->claims++;
+		slot_kick(e, slots[i]);
+	}
+	busy = wait_for_all(e, slots, n, seconds);
+	for (size_t i = 0; i < n; i++) {
+		slots[i]->claims--;
+		slots[i]->busy |= !busy;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (busy)
+			slot_kick(e, slots[i]);
+		else
+			begin_exclusive(e, slots[i]);
+	}
+	return busy ? err_set(err, EBUSY, "something else is being done to '%s'",
+			      busy->view ? busy->view->name : busy->uuid) : 0;
+}
+
+void slots_release(struct engine *e, struct slot *const *slots, size_t n)
+{
+	LOCK_SCOPE(&e->lock);
+
+	for (size_t i = 0; i < n; i++) {
+		slots[i]->exclusive = false;
+		slots[i]->busy = false;
+		slots[i]->collect_wanted |= slots[i]->job.failed; /* perhaps it goes now */
+		slot_kick(e, slots[i]);
+	}
 }
 
 /* ---- workers ---- */
+
+/* Nothing is done by what is only remembered. */
+static int verify(struct engine *e, struct slot *s, struct err *err)
+{
+	bool unverified;
+
+	pthread_mutex_lock(&e->lock);
+	unverified = s->unverified;
+	pthread_mutex_unlock(&e->lock);
+	return unverified ? look(e, s, LOOK_ALL, err) : 0;
+}
+
+int slot_settle(struct engine *e, struct slot *s, struct err *err)
+{
+	int r;
+
+	if (!e->hv->ops->connected(e->hv))
+		return err_set(err, EHOSTDOWN, "libvirt does not answer; nothing was changed, try "
+			       "again when it is back");
+	r = recover(e, s, RECOVER_HURRY, err);
+	return r < 0 ? r : verify(e, s, err);
+}
 
 static void work_operation(struct engine *e, struct slot *s)
 {
@@ -220,11 +350,7 @@ static void work_operation(struct engine *e, struct slot *s)
 	begin_exclusive(e, s);
 	pthread_mutex_unlock(&e->lock);
 
-	if (e->hv->ops->connected(e->hv))
-		r = recover(e, s, RECOVER_HURRY, &err);
-	else
-		r = err_set(&err, EHOSTDOWN, "libvirt does not answer; nothing was changed, try "
-			    "again when it is back");
+	r = slot_settle(e, s, &err);
 	if (r >= 0)
 		r = t->run(e, s, t, &err);
 	if (r < 0)
@@ -239,7 +365,7 @@ static void work_operation(struct engine *e, struct slot *s)
 	t->done(t->opaque, r, &err);
 	task_free(t);
 	pthread_mutex_lock(&e->lock);
-	kick(e, s);
+	slot_kick(e, s);
 }
 
 /* What waits for something that nobody tells us about: room, or a lock. */
@@ -258,6 +384,15 @@ static bool note_result(struct slot *s, int r, const struct err *err)
 	return news;
 }
 
+static void tell_result(struct engine *e, struct slot *s, const struct err *err)
+{
+	const char *name = err->code == ECANCELED ? "job-canceled" : "merge-failed";
+
+	engine_set_last_error(e, s->id, err->msg);
+	engine_event(e, &(struct engine_event){ name, s->id, .code = err->code,
+						.weight = EVENT_TROUBLE }, "%s", err->msg);
+}
+
 static void work_collection(struct engine *e, struct slot *s)
 {
 	struct err err = ERR_INIT;
@@ -271,6 +406,8 @@ static void work_collection(struct engine *e, struct slot *s)
 	pthread_mutex_unlock(&e->lock);
 
 	r = recover(e, s, RECOVER_TREE, &err);
+	if (r >= 0)
+		r = verify(e, s, &err);
 	slot_end_exclusive(e, s);
 	if (r >= 0)
 		r = recover(e, s, RECOVER_ALL, &err);
@@ -281,15 +418,15 @@ static void work_collection(struct engine *e, struct slot *s)
 	s->busy = false;
 	s->job.running = false;
 	/* Without libvirt it is put off: look_at_all asks for it again. */
-	put_off = r == -EINTR || (r < 0 && !e->connected);
+	put_off = r == -EINTR || (r < 0 && (e->stopping || !e->connected));
 	if (put_off) {
 		s->collect_wanted = true;
 	} else if (note_result(s, r, &err)) {
 		pthread_mutex_unlock(&e->lock);
-		engine_tell(e, s->id, r, err.msg);
+		tell_result(e, s, &err);
 		pthread_mutex_lock(&e->lock);
 	}
-	kick(e, s);
+	slot_kick(e, s);
 }
 
 static void *operation_worker(void *engine)
@@ -307,7 +444,7 @@ static void *operation_worker(void *engine)
 			continue;
 		}
 		s = ready_take(&e->operations);
-		if (!s->busy && s->first)
+		if (!s->busy && !s->claims && s->first)
 			work_operation(e, s);
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -326,7 +463,7 @@ static time_t wake_retries(struct engine *e)
 		if (s->retry_at && s->retry_at <= now) {
 			s->retry_at = 0;
 			s->collect_wanted = true;
-			kick(e, s);
+			slot_kick(e, s);
 		} else if (s->retry_at && s->retry_at < next) {
 			next = s->retry_at;
 		}
@@ -350,7 +487,7 @@ static void *collect_worker(void *engine)
 			continue;
 		}
 		s = ready_take(&e->collections);
-		if (!s->busy && !s->first && s->collect_wanted)
+		if (!s->busy && !s->claims && !s->first && s->collect_wanted)
 			work_collection(e, s);
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -365,6 +502,14 @@ int queue_start(struct engine *e, struct err *err)
 		r = thread_start(e, checksum_thread, err);
 	if (r >= 0)
 		r = thread_start(e, house_thread, err);
+	if (r >= 0)
+		r = thread_start(e, keeper_thread, err);
+	if (r >= 0)
+		r = thread_start(e, measure_thread, err);
+	if (r >= 0)
+		r = pools_start(e, err);
+	if (r >= 0)
+		r = failovers_start(e, err);
 	for (int i = 0; i < REFRESHERS && r >= 0; i++)
 		r = thread_start(e, refresh_thread, err);
 	for (int i = 0; i < OPERATION_WORKERS && r >= 0; i++)
@@ -376,17 +521,28 @@ int queue_start(struct engine *e, struct err *err)
 
 void queue_stop(struct engine *e)
 {
+	failovers_stop(e);
+	pools_stop(e);
 	pthread_mutex_lock(&e->lock);
+	/* What waits for a VM that one of these has needs the workers yet. */
+	while (e->groups.running)
+		pthread_cond_wait(&e->changed, &e->lock);
 	e->stopping = true;
 	pthread_cond_broadcast(&e->operations.wake);
 	pthread_cond_broadcast(&e->collections.wake);
 	pthread_cond_broadcast(&e->news_wake);
 	pthread_cond_broadcast(&e->sums.wake);
 	pthread_cond_broadcast(&e->refreshes.wake);
+	pthread_cond_broadcast(&e->measurings.wake);
 	pthread_cond_broadcast(&e->house.wake);
+	pthread_cond_broadcast(&e->keeper_wake);
 	pthread_cond_broadcast(&e->changed);
 	pthread_mutex_unlock(&e->lock);
 	for (size_t i = 0; i < e->n_workers; i++)
 		pthread_join(e->workers[i], NULL);
 	e->n_workers = 0;
+	pthread_mutex_lock(&e->lock);
+	while (e->promotions)
+		pthread_cond_wait(&e->changed, &e->lock);
+	pthread_mutex_unlock(&e->lock);
 }

@@ -2,33 +2,40 @@
 /*
  * Who looks, and when: whoever lists a VM, a thread that follows libvirt's
  * events, and everybody at start-up and after a reconnect. One look at a VM at
- * a time; who finds one going on waits for what it finds.
+ * a time.
  *
  * Who lists a VM does not look by itself but has it done, and waits for a second at
  * most: libvirtd may be the one that asks, because the disk of a VM lies on an image
  * in the mount, and may answer nobody until it has been answered.
  */
-#include "engine/core.h"
+#include "common/timespec.h"
+#include "engine/clone.h"
 
 #include <errno.h>
 
-/* True if `s` may be looked at, and nobody else looks; the lock is held. */
+/* False if somebody else has looked, and began after this was called: who began before may have
+ * asked before it happened that is to be seen. False, too, if somebody has the VM for itself: then
+ * it is looked at when that is over. The lock is held, and let go of meanwhile. */
 static bool begin_look(struct engine *e, struct slot *s)
 {
-	if (s->looking) {
-		/* What the other one finds is as good. */
-		while (s->looking)
-			pthread_cond_wait(&e->changed, &e->lock);
+	uint64_t begun = s->looks;
+
+	while (s->looking && s->looks <= begun + 1)
+		pthread_cond_wait(&e->changed, &e->lock);
+	if (s->looks > begun)
+		return false;
+	if (s->exclusive || (s->unsettled && s->busy)) {
+		s->missed = true;
 		return false;
 	}
-	if (s->exclusive || (s->unsettled && s->busy))
-		return false;
+	s->looks++;
 	s->looking = true;
 	return true;
 }
 
 /* A look from outside of the VM's queue. */
-static void look_as_guest(struct engine *e, struct slot *s, enum look how)
+static void look_as_guest(struct engine *e, struct slot *s, const struct hv_domain *listed,
+			  enum look how)
 {
 	struct err err = ERR_INIT;
 	bool unsettled;
@@ -46,7 +53,7 @@ static void look_as_guest(struct engine *e, struct slot *s, enum look how)
 	if (unsettled)
 		r = recover(e, s, RECOVER_TREE, &err);
 	if (r >= 0)
-		r = look(e, s, how, &err);
+		r = look_at_listed(e, s, listed, how, &err);
 	if (r < 0 && r != -EHOSTDOWN)
 		engine_tell(e, s->id, r, err.msg);
 
@@ -68,7 +75,7 @@ bool is_younger(const struct timespec *monotonic, unsigned ms)
 void vm_refresh_now(struct engine *e, struct slot *s)
 {
 	if (e->hv->ops->connected(e->hv))
-		look_as_guest(e, s, LOOK_AUTO);
+		look_as_guest(e, s, NULL, LOOK_AUTO);
 }
 
 static void look_at_news(struct engine *e, const char *uuid)
@@ -76,9 +83,13 @@ static void look_at_news(struct engine *e, const char *uuid)
 	struct slot *s;
 	bool waiting;
 
+	if (clone_is_undone(e, uuid)) {
+		e->hv->ops->undefine(e->hv, uuid, NULL);
+		return;
+	}
 	if (slot_for(e, uuid, &s, NULL) < 0)
 		return;
-	look_as_guest(e, s, LOOK_AUTO);
+	look_as_guest(e, s, NULL, LOOK_AUTO);
 	/* What could not be merged while it ran, or while it did not, perhaps can now. */
 	pthread_mutex_lock(&e->lock);
 	waiting = s->job.tombstones > 0;
@@ -134,8 +145,7 @@ static bool is_over(const struct timespec *due)
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec > due->tv_sec ||
-	       (now.tv_sec == due->tv_sec && now.tv_nsec >= due->tv_nsec);
+	return timespec_compare(&now, due) >= 0;
 }
 
 /* For one that begins from now on. The lock is held; it is asked for. */
@@ -165,7 +175,8 @@ void engine_vm_refresh(struct engine *e, uint32_t vm_id, unsigned max_age_ms)
 	LOCK_SCOPE(&e->lock);
 
 	s = slot_by_id(e, vm_id);
-	if (!s || !e->connected || (max_age_ms && is_younger(&s->looked, max_age_ms)))
+	if (!s || !e->connected ||
+	    (max_age_ms && !s->unverified && is_younger(&s->looked, max_age_ms)))
 		return;
 	if (!s->refresh.wanted && !s->refresh.running)
 		put_refresh(e, s);
@@ -235,10 +246,75 @@ void *refresh_thread(void *engine)
 	return NULL;
 }
 
+/* ---- everybody ---- */
+
+unsigned look_at_once_ms = 250;
+
+#define SWEEPERS 4 /* libvirtd answers five questions of one client at a time */
+
+struct visit {
+	struct slot *slot;
+	const struct hv_domain *listed; /* NULL: it was not */
+};
+
+/* A look at each slot. */
+struct sweep {
+	struct engine *e;
+	vec_of(struct visit) slots;
+	size_t next; /* of them; atomic */
+	struct timespec begin;
+};
+
+static void *sweep_thread(void *sweep)
+{
+	struct sweep *w = sweep;
+	size_t i;
+
+	while ((i = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->slots.n) {
+		struct slot *s = w->slots.at[i].slot;
+
+		look_as_guest(w->e, s, w->slots.at[i].listed,
+			      is_younger(&w->begin, look_at_once_ms) ? LOOK_ALL : LOOK_START);
+		/* Its journal or its tombstones may wait since long. */
+		collect_later(w->e, s);
+	}
+	return NULL;
+}
+
+/* This thread does what others cannot be started for. */
+static void sweep(struct sweep *w)
+{
+	pthread_t threads[SWEEPERS - 1];
+	size_t n = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &w->begin);
+	while (n < SWEEPERS - 1 && pthread_create(&threads[n], NULL, sweep_thread, w) == 0)
+		n++;
+	sweep_thread(w);
+	while (n > 0)
+		pthread_join(threads[--n], NULL);
+}
+
+/* Those that went while nobody listened are slots too. */
+static void collect_slots(struct engine *e, struct sweep *w, const struct hv_domain *domains,
+			  size_t n)
+{
+	LOCK_SCOPE(&e->lock);
+
+	for (size_t i = 0; i < e->slots.n; i++) {
+		struct visit *v = vec_add(&w->slots);
+
+		v->slot = e->slots.at[i];
+		for (size_t d = 0; d < n && !v->listed; d++)
+			if (streq(domains[d].uuid, v->slot->uuid))
+				v->listed = &domains[d];
+	}
+}
+
 int look_at_all(struct engine *e, struct err *err)
 {
 	struct hv_domain *domains = NULL;
-	vec_of(struct slot *) slots = { 0 };
+	struct sweep w = { .e = e };
 	size_t n = 0;
 	int r;
 
@@ -250,22 +326,29 @@ int look_at_all(struct engine *e, struct err *err)
 
 		r = slot_for(e, domains[i].uuid, &s, err);
 	}
-	hv_domains_free(domains, n);
-	if (r < 0)
-		return r;
-
-	/* Those that went while nobody listened are slots too. */
-	pthread_mutex_lock(&e->lock);
-	for (size_t i = 0; i < e->slots.n; i++)
-		vec_push(&slots, e->slots.at[i]);
-	pthread_mutex_unlock(&e->lock);
-	for (size_t i = 0; i < slots.n; i++) {
-		look_as_guest(e, slots.at[i], LOOK_ALL);
-		/* Its journal or its tombstones may wait since long. */
-		collect_later(e, slots.at[i]);
+	if (r >= 0) {
+		collect_slots(e, &w, domains, n);
+		sweep(&w);
 	}
-	vec_free(&slots);
-	return 0;
+	vec_free(&w.slots);
+	hv_domains_free(domains, n);
+	return r;
+}
+
+/* The lock is held, and let go of meanwhile. */
+static void tell_connection(struct engine *e)
+{
+	bool lost = e->lost, back = e->back;
+
+	e->lost = e->back = false;
+	pthread_mutex_unlock(&e->lock);
+	if (lost)
+		engine_event(e, &(struct engine_event){ "libvirt-lost", .weight = EVENT_TROUBLE,
+							.code = EHOSTDOWN },
+			     "the connection to libvirt is lost; it is tried again by itself");
+	if (back)
+		engine_event(e, &(struct engine_event){ "libvirt-back" }, "libvirt is there again");
+	pthread_mutex_lock(&e->lock);
 }
 
 void *look_thread(void *engine)
@@ -274,7 +357,9 @@ void *look_thread(void *engine)
 
 	pthread_mutex_lock(&e->lock);
 	while (!e->stopping) {
-		if (e->all_new) {
+		if (e->lost || e->back) {
+			tell_connection(e);
+		} else if (e->all_new) {
 			e->all_new = false;
 			pthread_mutex_unlock(&e->lock);
 			look_at_all(e, NULL);

@@ -102,12 +102,12 @@ void journal_ops_free(struct journal_op *ops, size_t n)
 	free(ops);
 }
 
-int journal_begin(struct registry *r, uint32_t vm_id, const char *kind, const char *plan,
-		  int64_t *ret_id, struct err *err)
+int journal_begin(struct registry *r, uint32_t vm_id, const char *kind, const char *step,
+		  const char *plan, int64_t *ret_id, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	int rc = sql_execute(r, err, "INSERT INTO operation (vm, kind, plan) VALUES (?, ?, ?)", "iss",
-			 (int64_t)vm_id, kind, plan);
+	int rc = sql_execute(r, err, "INSERT INTO operation (vm, kind, step, plan)"
+				     " VALUES (?, ?, ?, ?)", "isss", (int64_t)vm_id, kind, step, plan);
 
 	if (rc < 0)
 		return rc;
@@ -115,13 +115,22 @@ int journal_begin(struct registry *r, uint32_t vm_id, const char *kind, const ch
 	return 0;
 }
 
-int journal_step(struct registry *r, int64_t id, const char *name, const char *plan,
+static int set_step(struct registry *r, int64_t id, const char *name, const char *plan,
+		    struct err *err)
+{
+	return sql_execute(r, err, "UPDATE operation SET step = ?, plan = ? WHERE id = ?", "ssi", name,
+		       plan, id);
+}
+
+int journal_step(struct registry *r, int64_t id, const char *name, const char *plan, bool lazily,
 		 struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
 
-	return sql_execute(r, err, "UPDATE operation SET step = ?, plan = ? WHERE id = ?", "ssi", name,
-		       plan, id);
+	if (!lazily)
+		return set_step(r, id, name, plan, err);
+	LAZY_SCOPE(r);
+	return set_step(r, id, name, plan, err);
 }
 
 int journal_end(struct registry *r, int64_t id, struct err *err)

@@ -3,18 +3,12 @@
 #include "engine/registry-sql.h"
 
 #include "common/mem.h"
+#include "common/timespec.h"
 #include "common/vec.h"
 
 #include <errno.h>
 
-#define NSEC_PER_SEC 1000000000LL
-
-static int64_t to_ns(struct timespec t)
-{
-	return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
-}
-
-static enum consistency consistency_from_string(const char *s)
+enum consistency sql_consistency(const char *s)
 {
 	for (enum consistency c = CONSISTENCY_OFFLINE; c <= CONSISTENCY_CRASH; c++)
 		if (streq(s, consistency_to_string(c)))
@@ -39,18 +33,18 @@ int registry_snapshots(struct registry *r, uint32_t vm_id, struct registry_snaps
 	LOCK_SCOPE(&r->lock);
 	int rc;
 
-	rc = sql_prepare(r, &stmt, err, "SELECT id, name, created_ns, consistency, pinned"
-				    " FROM snapshot WHERE vm = ?", "i", (int64_t)vm_id);
+	rc = sql_prepare(r, &stmt, err, "SELECT id, name, created_ns, consistency, pinned,"
+				    " expires FROM snapshot WHERE vm = ? ORDER BY name", "i", (int64_t)vm_id);
 	while (rc >= 0 && (rc = sql_step(r, stmt, err)) > 0) {
 		int64_t ns = sqlite3_column_int64(stmt, 2);
 		struct registry_snapshot *s = vec_add(&found);
 
 		s->id = sqlite3_column_int(stmt, 0);
 		s->name = sql_text(stmt, 1);
-		s->created = (struct timespec){ ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
-		s->consistency =
-			consistency_from_string((const char *)sqlite3_column_text(stmt, 3));
+		s->created = timespec_from_ns(ns);
+		s->consistency = sql_consistency((const char *)sqlite3_column_text(stmt, 3));
 		s->pinned = sqlite3_column_int(stmt, 4);
+		s->expires = sqlite3_column_int64(stmt, 5);
 	}
 	if (rc < 0) {
 		registry_snapshots_free(found.at, found.n);
@@ -66,20 +60,22 @@ int registry_snapshot_put(struct registry *r, uint32_t vm_id, struct registry_sn
 {
 	cleanup_stmt sqlite3_stmt *stmt = NULL;
 	LOCK_SCOPE(&r->lock);
+	LAZY_SCOPE(r);
 	int rc;
 
 	rc = sql_prepare(r, &stmt, err,
-		     "INSERT INTO snapshot (vm, name, created_ns, consistency, pinned, xml)"
-		     " VALUES (?, ?, ?, ?, ?, ?)"
+		     "INSERT INTO snapshot (vm, name, created_ns, consistency, pinned, expires, xml)"
+		     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 		     " ON CONFLICT (vm, name) DO UPDATE SET created_ns = excluded.created_ns,"
 		     " consistency = excluded.consistency, pinned = excluded.pinned,"
-		     " xml = excluded.xml RETURNING id", "isisis",
-		     (int64_t)vm_id, s->name, to_ns(s->created),
-		     consistency_to_string(s->consistency), (int64_t)s->pinned, s->xml);
+		     " expires = excluded.expires, xml = excluded.xml RETURNING id", "isisiis",
+		     (int64_t)vm_id, s->name, timespec_to_ns(&s->created),
+		     consistency_to_string(s->consistency), (int64_t)s->pinned,
+		     (int64_t)s->expires, s->xml);
 	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
 		return rc;
 	s->id = sqlite3_column_int(stmt, 0);
-	/* The row is durable only once the statement has run to its end. */
+	/* The row is written only once the statement has run to its end. */
 	rc = sql_step(r, stmt, err);
 	return rc < 0 ? rc : 0;
 }
@@ -97,6 +93,14 @@ int registry_snapshot_pin(struct registry *r, uint32_t id, bool pinned, struct e
 
 	return sql_execute(r, err, "UPDATE snapshot SET pinned = ? WHERE id = ?", "ii",
 		       (int64_t)pinned, (int64_t)id);
+}
+
+int registry_snapshot_expire(struct registry *r, uint32_t id, time_t expires, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+
+	return sql_execute(r, err, "UPDATE snapshot SET expires = ? WHERE id = ?", "ii",
+			   (int64_t)expires, (int64_t)id);
 }
 
 int registry_snapshot_set_xml(struct registry *r, uint32_t id, const char *xml, struct err *err)
@@ -152,6 +156,7 @@ int registry_set_allocated(struct registry *r, uint32_t snapshot_id, const char 
 			   uint64_t size, uint64_t allocated, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
+	LAZY_SCOPE(r);
 
 	/* Only while the snapshot is there: it may have been deleted meanwhile. */
 	return sql_execute(r, err, "INSERT OR REPLACE INTO image (snapshot, target, size, allocated)"
@@ -180,7 +185,7 @@ int registry_layout(struct registry *r, struct layout *l, void **ret_runs, struc
 	l->disk_size = sqlite3_column_int64(stmt, 1);
 	l->cluster_bits = sqlite3_column_int(stmt, 2);
 	ns = sqlite3_column_int64(stmt, 3);
-	l->changed = (struct timespec){ ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
+	l->changed = timespec_from_ns(ns);
 	l->runs_bytes = sqlite3_column_int64(stmt, 4);
 	if (!ret_runs)
 		return 0;
@@ -195,6 +200,7 @@ int registry_add_layout(struct registry *r, const struct layout *l, const void *
 {
 	struct timespec now;
 	LOCK_SCOPE(&r->lock);
+	LAZY_SCOPE(r);
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	/* Only while the snapshot is there. rsync compares times to the second: so
@@ -210,7 +216,7 @@ int registry_add_layout(struct registry *r, const struct layout *l, const void *
 			       " WHERE parent <> excluded.parent OR backing <> excluded.backing",
 		       "siisiiibii", l->target, (int64_t)l->shape, (int64_t)l->parent, l->backing,
 		       (int64_t)l->size, (int64_t)l->disk_size, (int64_t)l->cluster_bits, runs ?: "",
-		       l->runs_bytes, (int64_t)l->snapshot, to_ns(now));
+		       l->runs_bytes, (int64_t)l->snapshot, timespec_to_ns(&now));
 }
 
 /* ---- partitions ---- */
@@ -253,6 +259,7 @@ int registry_set_partitions(struct registry *r, uint32_t snapshot_id, const char
 				     " (snapshot, target, number, start, length)"
 				     " SELECT id, ?, ?, ?, ? FROM snapshot WHERE id = ?";
 	LOCK_SCOPE(&r->lock);
+	LAZY_SCOPE(r);
 	int rc = 0;
 
 	/* The one that says that they are known comes last. */

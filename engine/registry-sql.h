@@ -14,23 +14,37 @@ struct registry {
 	int lock_fd;
 };
 
-static inline void finalize_p(sqlite3_stmt **stmt)
-{
-	sqlite3_finalize(*stmt);
-}
+/* Keeps a statement, for the next one who prepares the same. */
+void sql_done_with_p(sqlite3_stmt **stmt);
 
-#define cleanup_stmt cleanup(finalize_p)
+#define cleanup_stmt cleanup(sql_done_with_p)
 
 /* What sqlite complained of last. */
 int sql_err(struct registry *r, struct err *err);
 
-/* Prepares a statement and binds its parameters: 'i' an int64_t, 's' a text,
- * 'b' a const void * and its size_t of bytes. */
+/* Prepares a statement and binds its parameters: 'i' an int64_t, 'd' a double,
+ * 's' a text, 'b' a const void * and its size_t of bytes. */
 int sql_prepare(struct registry *r, sqlite3_stmt **ret, struct err *err, const char *sql,
 		const char *types, ...);
 
 /* 1 with a row, 0 at the end. */
 int sql_step(struct registry *r, sqlite3_stmt *stmt, struct err *err);
+
+/* From one to the other, what is written outlives the process, and a power cut only once
+ * something is written that does: for what can be found out again. The lock is held. */
+void sql_begin_lazy(struct registry *r);
+void sql_end_lazy(struct registry *r);
+
+static inline void sql_end_lazy_p(struct registry **r)
+{
+	if (*r)
+		sql_end_lazy(*r);
+}
+
+/* The rest of a block is lazy. */
+#define LAZY_SCOPE(r)                                                                            \
+	cleanup(sql_end_lazy_p) struct registry *lazy_ = (r);                                    \
+	sql_begin_lazy(lazy_)
 
 /* A statement that gives no rows. */
 #define sql_execute(r, err, sql, types, ...)                                                     \
@@ -39,6 +53,9 @@ int sql_step(struct registry *r, sqlite3_stmt *stmt, struct err *err);
 		int r_ = sql_prepare(r, &execute_, err, sql, types __VA_OPT__(,) __VA_ARGS__);   \
 		r_ < 0 ? r_ : sql_step(r, execute_, err);                                        \
 	})
+
+/* As the registry has it; NULL is allowed. */
+enum consistency sql_consistency(const char *s);
 
 /* Never NULL; the caller frees it. */
 char *sql_text(sqlite3_stmt *stmt, int column);

@@ -3,7 +3,9 @@
  * The registry on SQLite. One connection in serialized mode behind a mutex of
  * our own: the calls are short, and a transaction must not take in another
  * thread's statements. WAL with synchronous=FULL, so that a commit is one
- * sequential write and one fsync, and is really on disk when it returns.
+ * sequential write and one fsync, and is really on disk when it returns. What was
+ * found out about images, and can be found out again, is not waited for: the next
+ * commit that is takes it along, as the log is one sequence.
  *
  * A second process on the same file would finish and undo the first one's
  * operations; a lock file beside the database keeps it out. The database
@@ -15,6 +17,7 @@
 #include "engine/registry-sql.h"
 
 #include "common/mem.h"
+#include "common/vec.h"
 #include "engine/schema.h"
 
 #include <errno.h>
@@ -23,7 +26,7 @@
 #include <stdarg.h>
 #include <sys/file.h>
 
-#define SCHEMA_VERSION 3
+#define SCHEMA_VERSION 6
 
 int sql_err(struct registry *r, struct err *err)
 {
@@ -32,20 +35,71 @@ int sql_err(struct registry *r, struct err *err)
 	return err_set(err, code, "the registry cannot be written: %s", sqlite3_errmsg(r->db));
 }
 
+/* ---- statements ---- */
+
+/* Those that nobody uses at the moment, of all registries. Making one takes several times
+ * as long as running it, and a listing of a snapshot runs six. */
+static struct {
+	pthread_mutex_t lock;
+	vec_of(sqlite3_stmt *) at;
+} idle = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void sql_done_with_p(sqlite3_stmt **stmt)
+{
+	if (!*stmt)
+		return;
+	sqlite3_reset(*stmt);
+	sqlite3_clear_bindings(*stmt);
+	LOCK_SCOPE(&idle.lock);
+
+	vec_push(&idle.at, *stmt);
+}
+
+/* NULL if there is none. With `sql` NULL, any of them. */
+static sqlite3_stmt *take_idle(sqlite3 *db, const char *sql)
+{
+	LOCK_SCOPE(&idle.lock);
+
+	for (size_t i = 0; i < idle.at.n; i++) {
+		sqlite3_stmt *stmt = idle.at.at[i];
+
+		if (sqlite3_db_handle(stmt) != db || (sql && !streq(sqlite3_sql(stmt), sql)))
+			continue;
+		idle.at.at[i] = idle.at.at[--idle.at.n];
+		return stmt;
+	}
+	return NULL;
+}
+
+static void drop_idle(sqlite3 *db)
+{
+	sqlite3_stmt *stmt;
+
+	while ((stmt = take_idle(db, NULL)))
+		sqlite3_finalize(stmt);
+	LOCK_SCOPE(&idle.lock);
+
+	if (idle.at.n == 0)
+		vec_free(&idle.at);
+}
+
 int sql_prepare(struct registry *r, sqlite3_stmt **ret, struct err *err, const char *sql,
 		const char *types, ...)
 {
-	cleanup_stmt sqlite3_stmt *stmt = NULL;
+	cleanup_stmt sqlite3_stmt *stmt = take_idle(r->db, sql);
 	va_list ap;
 	int rc;
 
-	if (sqlite3_prepare_v2(r->db, sql, -1, &stmt, NULL) != SQLITE_OK)
+	if (!stmt && sqlite3_prepare_v3(r->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, NULL) !=
+		     SQLITE_OK)
 		return sql_err(r, err);
 	rc = SQLITE_OK;
 	va_start(ap, types);
 	for (int i = 0; types[i] && rc == SQLITE_OK; i++) {
 		if (types[i] == 'i') {
 			rc = sqlite3_bind_int64(stmt, i + 1, va_arg(ap, int64_t));
+		} else if (types[i] == 'd') {
+			rc = sqlite3_bind_double(stmt, i + 1, va_arg(ap, double));
 		} else if (types[i] == 'b') {
 			const void *bytes = va_arg(ap, const void *);
 
@@ -82,12 +136,28 @@ char *sql_text(sqlite3_stmt *stmt, int column)
 	return xstrdup(text ? (const char *)text : "");
 }
 
+/* A failure leaves it durable, or lets the next one fail. */
+void sql_begin_lazy(struct registry *r)
+{
+	sqlite3_exec(r->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
+}
+
+void sql_end_lazy(struct registry *r)
+{
+	sqlite3_exec(r->db, "PRAGMA synchronous=FULL", NULL, NULL, NULL);
+}
+
 /* ---- open ---- */
 
 /* What each version did not have yet. */
 static const char *const since[SCHEMA_VERSION] = {
 	[1] = "DROP TABLE IF EXISTS layout;", /* it knew one size of clusters only */
 	[2] = "ALTER TABLE vm ADD COLUMN max_depth INTEGER NOT NULL DEFAULT 0;",
+	[3] = "CREATE TABLE policy (vm INTEGER NOT NULL, knob TEXT NOT NULL, value TEXT NOT NULL,"
+	      " PRIMARY KEY (vm, knob));"
+	      "INSERT INTO policy SELECT id, 'max_depth', max_depth FROM vm WHERE max_depth > 0;"
+	      "ALTER TABLE vm DROP COLUMN max_depth;"
+	      "ALTER TABLE snapshot ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;",
 };
 
 /* `version` 0 is a new file. All or none: an ALTER TABLE cannot be repeated. */
@@ -258,6 +328,7 @@ void registry_close(struct registry *r)
 {
 	if (!r)
 		return;
+	drop_idle(r->db);
 	sqlite3_close(r->db);
 	if (r->lock_fd >= 0)
 		close(r->lock_fd);
@@ -275,15 +346,14 @@ int registry_vm(struct registry *r, const char *uuid, const struct registry_vm *
 	int rc;
 
 	/* OR IGNORE would use up an id each time. */
-	rc = sql_execute(r, err, "INSERT INTO vm (uuid, uid, gid, mode, quiesce, max_depth)"
-			     " SELECT ?1, ?2, ?3, ?4, ?5, ?6"
-			     " WHERE NOT EXISTS (SELECT 1 FROM vm WHERE uuid = ?1)", "siiisi",
+	rc = sql_execute(r, err, "INSERT INTO vm (uuid, uid, gid, mode, quiesce)"
+			     " SELECT ?1, ?2, ?3, ?4, ?5"
+			     " WHERE NOT EXISTS (SELECT 1 FROM vm WHERE uuid = ?1)", "siiis",
 		     uuid, (int64_t)defaults->uid, (int64_t)defaults->gid,
-		     (int64_t)defaults->mode, quiesce_to_string(defaults->quiesce),
-		     (int64_t)defaults->max_depth);
+		     (int64_t)defaults->mode, quiesce_to_string(defaults->quiesce));
 	if (rc < 0)
 		return rc;
-	rc = sql_prepare(r, &stmt, err, "SELECT id, uid, gid, mode, quiesce, max_depth FROM vm"
+	rc = sql_prepare(r, &stmt, err, "SELECT id, uid, gid, mode, quiesce FROM vm"
 		     " WHERE uuid = ?", "s", uuid);
 	if (rc < 0 || (rc = sql_step(r, stmt, err)) < 0)
 		return rc;
@@ -292,7 +362,6 @@ int registry_vm(struct registry *r, const char *uuid, const struct registry_vm *
 		.uid = sqlite3_column_int64(stmt, 1),
 		.gid = sqlite3_column_int64(stmt, 2),
 		.mode = sqlite3_column_int(stmt, 3),
-		.max_depth = sqlite3_column_int(stmt, 5),
 	};
 	quiesce_from_string((const char *)sqlite3_column_text(stmt, 4), &ret->quiesce);
 	return 0;
@@ -302,9 +371,9 @@ int registry_vm_update(struct registry *r, const struct registry_vm *vm, struct 
 {
 	LOCK_SCOPE(&r->lock);
 
-	return sql_execute(r, err, "UPDATE vm SET uid = ?, gid = ?, mode = ?, quiesce = ?,"
-		       " max_depth = ? WHERE id = ?", "iiisii", (int64_t)vm->uid, (int64_t)vm->gid, (int64_t)vm->mode,
-		       quiesce_to_string(vm->quiesce), (int64_t)vm->max_depth, (int64_t)vm->id);
+	return sql_execute(r, err, "UPDATE vm SET uid = ?, gid = ?, mode = ?, quiesce = ?"
+				   " WHERE id = ?", "iiisi", (int64_t)vm->uid, (int64_t)vm->gid,
+			   (int64_t)vm->mode, quiesce_to_string(vm->quiesce), (int64_t)vm->id);
 }
 
 /* ---- several at once: all or none ---- */

@@ -19,6 +19,7 @@
 #include "engine/backing.h"
 #include "engine/depth.h"
 #include "engine/domain-xml.h"
+#include "engine/hooks.h"
 #include "engine/op.h"
 #include "engine/overlay.h"
 #include "engine/written.h"
@@ -94,22 +95,6 @@ static int step_bury(struct op *op, struct err *err)
 	return r;
 }
 
-static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
-{
-	bool in_use;
-	int r;
-
-	if (step >= op->kind->no_return)
-		return 0;
-	r = overlays_in_use(op, &in_use, err);
-	if (r < 0)
-		return r;
-	if (!in_use)
-		return -ECANCELED;
-	*ret_from = op->kind->no_return;
-	return 0;
-}
-
 static const struct step steps[] = {
 	{ "overlays", overlays_create, overlays_remove },
 	{ "stop", step_stop, NULL },
@@ -118,7 +103,7 @@ static const struct step steps[] = {
 	{ "bury", step_bury, NULL },
 };
 
-const struct op_kind revert_op = { "revert", steps, 5, 3, settle };
+const struct op_kind revert_op = { "revert", steps, 5, 3, overlays_settle };
 
 /* ---- planning ---- */
 
@@ -191,8 +176,7 @@ static int plan_disk(struct engine *e, struct slot *s, const struct vm *vm,
 		r = layer_virtual_size(frozen->path, frozen->format, &d->size, err);
 	if (r < 0)
 		return r;
-	d->overlay.path = overlay_path(e, s->uuid, id, frozen->target, frozen->path);
-	d->overlay.format = xstrdup("qcow2");
+	overlay_plan(e, s->uuid, id, d);
 	return plan_left(e, s, vm, domain, frozen->target, &d->left, err);
 }
 
@@ -266,13 +250,11 @@ static int check_state(struct engine *e, struct slot *s, unsigned flags, struct 
 	if (!state.persistent)
 		return err_set(err, EOPNOTSUPP, "the VM is transient: it has no definition to go "
 			       "back with");
-	if (state.saved)
-		return err_set(err, EBUSY, "the VM is saved with its memory, which knows today's "
-			       "disks: start it, or drop that with virsh managedsave-remove");
-	if (state.active && !(flags & REVERT_FORCE))
-		return err_set(err, EBUSY, "the VM is %s: shut it off first, or write '1 force' "
-			       "to end it", state.state);
-	return 0;
+	r = need_not_saved(&state, err);
+	if (r >= 0 && state.active && !(flags & REVERT_FORCE))
+		r = err_set(err, EBUSY, "the VM is %s: shut it off first, or write '1 force' "
+			    "to end it", state.state);
+	return r;
 }
 
 static int start_again(struct engine *e, struct slot *s, struct err *err)
@@ -284,6 +266,39 @@ static int start_again(struct engine *e, struct slot *s, struct err *err)
 	return look(e, s, LOOK_AUTO, err);
 }
 
+static int check(struct engine *e, struct slot *s, const struct snapshot *snapshot,
+		 unsigned flags, struct err *err)
+{
+	int r = check_state(e, s, flags, err);
+
+	if (r >= 0)
+		r = depth_check_snapshot(e, s, snapshot, err);
+	return r < 0 ? r : written_check_snapshot(e, s->id, snapshot, err);
+}
+
+/* From the moment on when nothing speaks against it. */
+static int go_back(struct engine *e, struct slot *s, uint32_t snapshot_id, unsigned flags,
+		   struct err *err)
+{
+	int r = flags & REVERT_KEEP ? keep_state(e, s, err) : 0;
+	struct vm *vm = slot_view(e, s);
+	const struct snapshot *snapshot = NULL;
+
+	if (r >= 0)
+		r = need_snapshot(vm, snapshot_id, &snapshot, err);
+	if (r >= 0)
+		r = revert(e, s, vm, snapshot, flags, err);
+	look(e, s, LOOK_ALL, NULL);
+	if (r >= 0)
+		engine_event(e, &(struct engine_event){ "reverted", s->id, .snapshot = snapshot->name },
+			     "went back to '%s'", snapshot->name);
+	collect_later(e, s);
+	if (r >= 0 && (flags & REVERT_START))
+		r = start_again(e, s, err);
+	vm_unref(vm);
+	return r;
+}
+
 int task_revert(struct engine *e, struct slot *s, struct task *t, struct err *err)
 {
 	struct vm *vm = slot_view(e, s);
@@ -291,24 +306,13 @@ int task_revert(struct engine *e, struct slot *s, struct task *t, struct err *er
 	int r = need_snapshot(vm, t->snapshot, &snapshot, err);
 
 	if (r >= 0)
-		r = check_state(e, s, t->flags, err);
+		r = check(e, s, snapshot, t->flags, err);
 	if (r >= 0)
-		r = depth_check_snapshot(e, s, snapshot, err);
-	if (r >= 0)
-		r = written_check_snapshot(e, s->id, snapshot, err);
-	if (r >= 0 && (t->flags & REVERT_KEEP)) {
-		r = keep_state(e, s, err);
-		vm_unref(vm);
-		vm = slot_view(e, s);
-		if (r >= 0)
-			r = need_snapshot(vm, t->snapshot, &snapshot, err);
+		r = hooks_before(e, s, HOOK_REVERT, snapshot->name, err);
+	if (r >= 0) {
+		r = go_back(e, s, snapshot->id, t->flags, err);
+		hooks_after(e, s, HOOK_REVERT, snapshot->name, r, err);
 	}
-	if (r >= 0)
-		r = revert(e, s, vm, snapshot, t->flags, err);
-	look(e, s, LOOK_ALL, NULL);
-	collect_later(e, s);
-	if (r >= 0 && (t->flags & REVERT_START))
-		r = start_again(e, s, err);
 	if (r < 0)
 		err_wrap(err, "cannot revert to '%s'", snapshot ? snapshot->name : "it");
 	vm_unref(vm);

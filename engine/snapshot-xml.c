@@ -219,23 +219,31 @@ static void put_overlay(xmlNode *disk, const char *path)
 	xml_set_attribute(xml_child_or_new(disk, "source"), "file", path);
 }
 
-int snapshot_xml_definition(const char *xml, const char *domain_name,
-			    const struct overlay *overlays, size_t n, char **ret, struct err *err)
+int xml_snapshot_definition(xmlNode *root, xmlNode **ret, struct err *err)
 {
-	cleanup(xml_doc_free_p) xmlDoc *doc = NULL;
-	xmlNode *root, *domain, *devices;
-	int r = xml_doc_parse(xml, "domainsnapshot", &doc, err);
+	xmlNode *domain = xml_child(root, "inactiveDomain");
 
-	if (r < 0)
-		return r;
-	root = xmlDocGetRootElement(doc);
-	domain = xml_child(root, "inactiveDomain");
 	if (domain)
 		xmlNodeSetName(domain, (const xmlChar *)"domain");
 	else
 		domain = xml_child(root, "domain");
 	if (!domain)
 		return err_set(err, ENOENT, "libvirt did not keep the domain of this snapshot");
+	*ret = domain;
+	return 0;
+}
+
+int snapshot_xml_definition(const char *xml, const char *domain_name,
+			    const struct overlay *overlays, size_t n, char **ret, struct err *err)
+{
+	cleanup(xml_doc_free_p) xmlDoc *doc = NULL;
+	xmlNode *domain, *devices;
+	int r = xml_doc_parse(xml, "domainsnapshot", &doc, err);
+
+	if (r >= 0)
+		r = xml_snapshot_definition(xmlDocGetRootElement(doc), &domain, err);
+	if (r < 0)
+		return r;
 	xml_set_child_text(domain, "name", domain_name);
 	devices = xml_child(domain, "devices");
 	for (xmlNode *d = xml_child(devices, "disk"); d; d = xml_next(d, "disk")) {

@@ -19,8 +19,6 @@
 #include "engine/op.h"
 #include "engine/overlay.h"
 
-#include <errno.h>
-
 DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
 
 static int step_switch(struct op *op, struct err *err)
@@ -31,27 +29,7 @@ static int step_switch(struct op *op, struct err *err)
 
 static int step_bury(struct op *op, struct err *err)
 {
-	const struct plan_disk *d = &op->plan->disks[0];
-	struct tombstone t = { .target = d->target, .file = d->below };
-	struct registry_change change = { .vm_id = op->slot->id, .bury = &t, .n_bury = 1 };
-
-	return registry_apply(op->e->registry, &change, err);
-}
-
-static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
-{
-	bool in_use;
-	int r;
-
-	if (step >= op->kind->no_return)
-		return 0;
-	r = overlays_in_use(op, &in_use, err);
-	if (r < 0)
-		return r;
-	if (!in_use)
-		return -ECANCELED;
-	*ret_from = op->kind->no_return;
-	return 0;
+	return overlay_bury_below(op, &op->plan->disks[0], err);
 }
 
 static const struct step steps[] = {
@@ -60,43 +38,34 @@ static const struct step steps[] = {
 	{ "bury", step_bury, NULL },
 };
 
-const struct op_kind split_op = { "split", steps, 3, 2, settle };
+const struct op_kind split_op = { "split", steps, 3, 2, overlays_settle };
 
-/* All other disks take no part. */
-static int plan_xml(struct engine *e, struct slot *s, struct plan *plan, struct err *err)
+static int make_plan(struct engine *e, struct slot *s, const char *target,
+		     const struct layer_file *active, struct plan *plan, struct err *err)
 {
 	cleanup(domain_xml_free_p) struct domain_xml *domain = NULL;
-	cleanup_free struct overlay *overlays = NULL;
+	struct plan_disk *d = plan_add_disk(plan, target);
 	cleanup_free char *xml = NULL;
-	int r = e->hv->ops->domain_xml(e->hv, s->uuid, false, &xml, err);
+	char id[17];
+	int r = layer_virtual_size(active->path, active->format, &d->size, err);
 
+	plan->name = xstrdup("split");
+	layer_file_copy(&d->below, active);
+	overlay_new_id(id);
+	overlay_plan(e, s->uuid, id, d);
+	if (r >= 0)
+		r = e->hv->ops->domain_xml(e->hv, s->uuid, false, &xml, err);
 	if (r >= 0)
 		r = domain_xml_parse(xml, &domain, err);
-	if (r < 0)
-		return r;
-	overlays = xcalloc(domain->n_disks, sizeof(*overlays));
-	for (size_t i = 0; i < domain->n_disks; i++) {
-		overlays[i].target = domain->disks[i].target;
-		if (streq(overlays[i].target, plan->disks[0].target))
-			overlays[i].path = plan->disks[0].overlay.path;
-	}
-	return snapshot_xml_build("split", "", overlays, domain->n_disks, &plan->xml, err);
+	return r < 0 ? r : overlays_plan_xml(domain, plan, err);
 }
 
 int split_active(struct engine *e, struct slot *s, const char *target,
 		 const struct layer_file *active, struct err *err)
 {
 	struct plan *plan = plan_new();
-	struct plan_disk *d = plan_add_disk(plan, target);
-	char id[17];
-	int r = layer_virtual_size(active->path, active->format, &d->size, err);
+	int r = make_plan(e, s, target, active, plan, err);
 
-	overlay_new_id(id);
-	layer_file_copy(&d->below, active);
-	d->overlay.path = overlay_path(e, s->uuid, id, target, active->path);
-	d->overlay.format = xstrdup("qcow2");
-	if (r >= 0)
-		r = plan_xml(e, s, plan, err);
 	if (r < 0) {
 		plan_free(plan);
 		return r;

@@ -14,8 +14,9 @@
  */
 #include "engine/overlay.h"
 
+#include "common/timespec.h"
 #include "engine/chain-layer.h"
-#include "engine/domain-xml.h"
+#include "engine/metadata.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -25,7 +26,6 @@ struct state {
 	const struct plan_disk *running_on; /* a QEMU writes to its overlay, not below */
 	bool below_in_use;                  /* ... or to a layer below */
 	struct timespec above, below;       /* when overlays, and layers below, were last written */
-	const char *data;                   /* an overlay that holds some, NULL if none does */
 };
 
 static void note_data(void *found, const struct qcow2_run *run)
@@ -46,18 +46,13 @@ static int holds_data(const struct layer_file *overlay, bool *ret, struct err *e
 	return r;
 }
 
-static bool is_later(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
-}
-
 static int keep_latest(const char *path, struct timespec *latest, struct err *err)
 {
 	struct stat st;
 
 	if (stat(path, &st) < 0)
 		return err_sys(err, errno, "cannot look at %s", path);
-	if (is_later(&st.st_mtim, latest))
+	if (timespec_compare(&st.st_mtim, latest) > 0)
 		*latest = st.st_mtim;
 	return 0;
 }
@@ -68,24 +63,44 @@ static bool was_told_of(const struct plan_disk *d)
 	return d->overlay.ino != 0 && layer_file_is_at(&d->overlay, d->overlay.path);
 }
 
-static int look_at(const struct plan_disk *d, struct state *s, struct err *err)
+static int look_at(const struct plan_disk *d, struct state *s, bool *ret_data, struct err *err)
 {
-	bool above = false, below = false, data = false;
+	bool above = false, below = false;
 	int r = file_has_writer(d->overlay.path, &above, err);
 
 	if (r >= 0)
 		r = file_has_writer(d->below.path, &below, err);
 	if (r >= 0)
-		r = holds_data(&d->overlay, &data, err);
-	if (r >= 0 && data)
+		r = holds_data(&d->overlay, ret_data, err);
+	if (r >= 0 && *ret_data)
 		r = keep_latest(d->overlay.path, &s->above, err);
 	if (r >= 0)
 		r = keep_latest(d->below.path, &s->below, err);
 	if (above && !below)
 		s->running_on = d;
 	s->below_in_use |= below;
-	if (data)
-		s->data = d->overlay.path;
+	return r;
+}
+
+/* Puts those that hold something to the front. */
+static int look_at_all_of(struct plan_disk **disks, size_t n, struct state *ret, size_t *ret_n_data,
+			  struct err *err)
+{
+	size_t n_data = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < n && r >= 0; i++) {
+		struct plan_disk *d = disks[i];
+		bool data = false;
+
+		if (was_told_of(d))
+			r = look_at(d, ret, &data, err);
+		if (data) {
+			disks[i] = disks[n_data];
+			disks[n_data++] = d;
+		}
+	}
+	*ret_n_data = n_data;
 	return r;
 }
 
@@ -93,60 +108,41 @@ static int look_at(const struct plan_disk *d, struct state *s, struct err *err)
  * as its content. */
 static bool has_run_since(const struct state *s)
 {
-	return s->below_in_use || is_later(&s->below, &s->above);
+	return s->below_in_use || timespec_compare(&s->below, &s->above) > 0;
 }
 
-static int delete_if_empty(struct op *op, struct plan_disk *d, struct err *err)
-{
-	bool data = false;
-	int r = was_told_of(d) ? holds_data(&d->overlay, &data, err) : 0;
-
-	return r < 0 || data ? r : overlay_delete(d, err);
-}
-
-/* The VM's definition gets those that hold something, and what they lie on is buried. */
+/* The VM's definition gets them, and what they lie on is buried. */
 static int give(struct op *op, struct plan_disk *const *disks, size_t n, struct err *err)
 {
 	cleanup_free struct xml_rename *renames = xcalloc(n, sizeof(*renames));
-	cleanup_free char *xml = NULL, *edited = NULL;
-	size_t n_renames = 0;
-	int r = op->e->hv->ops->domain_xml(op->e->hv, op->slot->uuid, true, &xml, err);
+	int r;
 
 	for (size_t i = 0; i < n; i++)
-		if (was_told_of(disks[i]))
-			renames[n_renames++] = (struct xml_rename){ disks[i]->below.path,
-								    disks[i]->overlay.path,
-								    disks[i]->overlay.format };
-	if (r >= 0)
-		r = domain_xml_rename(xml, renames, n_renames, &edited, NULL, err);
-	if (r >= 0)
-		r = op->e->hv->ops->define(op->e->hv, edited, err);
+		renames[i] = (struct xml_rename){ disks[i]->below.path, disks[i]->overlay.path,
+						  disks[i]->overlay.format };
+	r = config_rename(op->e, op->slot, renames, n, err);
 	for (size_t i = 0; i < n && r >= 0; i++)
-		if (was_told_of(disks[i]))
-			r = overlay_bury_below(op, disks[i], err);
+		r = overlay_bury_below(op, disks[i], err);
 	return r;
 }
 
-int overlays_remove_unknown(struct op *op, struct plan_disk *const *disks, size_t n,
-			    struct err *err)
+int overlays_remove_unknown(struct op *op, struct plan_disk **disks, size_t n, struct err *err)
 {
 	struct state s = { 0 };
-	int r = 0;
+	size_t n_data;
+	int r = look_at_all_of(disks, n, &s, &n_data, err);
 
-	for (size_t i = 0; i < n && r >= 0; i++)
-		if (was_told_of(disks[i]))
-			r = look_at(disks[i], &s, err);
 	if (r >= 0 && s.running_on)
 		return err_set(err, EBUSY, "libvirtd ended while it switched disk %s over to %s, and "
 			       "does not know that the VM writes there: shut the VM down (nothing of "
 			       "it is lost), then all goes on", s.running_on->target,
 			       s.running_on->overlay.path);
-	for (size_t i = 0; i < n && r >= 0; i++)
-		r = delete_if_empty(op, disks[i], err);
-	if (r < 0 || !s.data)
+	for (size_t i = n_data; i < n && r >= 0; i++)
+		r = overlay_delete(disks[i], err);
+	if (r < 0 || n_data == 0)
 		return r;
 	if (!has_run_since(&s)) {
-		r = give(op, disks, n, err);
+		r = give(op, disks, n_data, err);
 		if (r != -ENOENT)
 			return r;
 	}

@@ -8,19 +8,25 @@
  * kernel's RCU does the same with more trouble. The list is copied for each
  * change, which for a thousand VMs is eight kilobytes.
  */
-#include "engine/core.h"
+#include "engine/failover.h"
+#include "engine/policy.h"
+#include "engine/pool.h"
 
 #include <errno.h>
 
 /* ---- references ---- */
 
+void snapshot_disk_clear(struct snapshot_disk *d)
+{
+	free(d->target);
+	free(d->path);
+	free(d->format);
+}
+
 void snapshot_clear(struct snapshot *s)
 {
-	for (size_t d = 0; d < s->n_disks; d++) {
-		free(s->disks[d].target);
-		free(s->disks[d].path);
-		free(s->disks[d].format);
-	}
+	for (size_t d = 0; d < s->n_disks; d++)
+		snapshot_disk_clear(&s->disks[d]);
 	free(s->disks);
 	free(s->name);
 	free(s->description);
@@ -31,6 +37,13 @@ static void vm_free(struct vm *vm)
 	for (size_t i = 0; i < vm->n_snapshots; i++)
 		snapshot_clear(&vm->snapshots[i]);
 	free(vm->snapshots);
+	for (size_t i = 0; i < vm->n_disks; i++) {
+		free(vm->disks[i].target);
+		free(vm->disks[i].path);
+		free(vm->disks[i].format);
+	}
+	free(vm->disks);
+	feature_set_clear(&vm->features);
 	free(vm->name);
 	free(vm);
 }
@@ -64,6 +77,22 @@ void vm_list_unref(struct vm_list *list)
 	free(list);
 }
 
+static int by_id(const void *a, const void *b)
+{
+	uint32_t x = (*(struct vm *const *)a)->id, y = (*(struct vm *const *)b)->id;
+
+	return x < y ? -1 : x > y;
+}
+
+struct vm *vm_list_find(const struct vm_list *vms, uint32_t vm_id)
+{
+	struct vm key = { .id = vm_id }, *key_p = &key, **found = NULL;
+
+	if (vms->n)
+		found = bsearch(&key_p, vms->vms, vms->n, sizeof(*vms->vms), by_id);
+	return found ? *found : NULL;
+}
+
 /* ---- slots ---- */
 
 struct slot *slot_by_id(struct engine *e, uint32_t id)
@@ -72,6 +101,13 @@ struct slot *slot_by_id(struct engine *e, uint32_t id)
 		if (e->slots.at[i]->id == id)
 			return e->slots.at[i];
 	return NULL;
+}
+
+struct slot *slot_find(struct engine *e, uint32_t id)
+{
+	LOCK_SCOPE(&e->lock);
+
+	return slot_by_id(e, id);
 }
 
 struct slot *slot_by_uuid(struct engine *e, const char *uuid)
@@ -86,6 +122,7 @@ int slot_for(struct engine *e, const char *uuid, struct slot **ret, struct err *
 {
 	struct journal_op *open_ops = NULL;
 	struct registry_vm row;
+	char *values[N_KNOBS] = { NULL };
 	struct slot *s;
 	size_t n = 0;
 	int r;
@@ -100,18 +137,23 @@ int slot_for(struct engine *e, const char *uuid, struct slot **ret, struct err *
 	r = registry_vm(e->registry, uuid, &e->defaults, &row, err);
 	if (r >= 0)
 		r = journal_open_ops(e->registry, row.id, &open_ops, &n, err);
+	if (r >= 0)
+		r = policy_load(e->registry, row.id, values, err);
+	journal_ops_free(open_ops, n);
 	if (r < 0)
 		return r;
-	journal_ops_free(open_ops, n);
 
 	LOCK_SCOPE(&e->lock);
 	s = slot_by_uuid(e, uuid);
-	if (!s) {
+	if (s) {
+		policy_values_free(values);
+	} else {
 		s = xnew(struct slot);
 		s->id = row.id;
 		s->row = row;
 		s->unsettled = n > 0;
 		strncpy(s->uuid, uuid, sizeof(s->uuid) - 1);
+		memcpy(s->knobs, values, sizeof(s->knobs));
 		vec_push(&e->slots, s);
 	}
 	*ret = s;
@@ -136,6 +178,9 @@ void slots_free(struct engine *e)
 		free(s->job_error);
 		free(s->last_error);
 		free(s->seen);
+		keeper_free(s);
+		policy_values_free(s->knobs);
+		vm_measures_unref(s->measuring.known);
 		free(s);
 	}
 	vec_free(&e->slots);
@@ -144,13 +189,6 @@ void slots_free(struct engine *e)
 }
 
 /* ---- publishing ---- */
-
-static int by_id(const void *a, const void *b)
-{
-	uint32_t x = (*(struct vm *const *)a)->id, y = (*(struct vm *const *)b)->id;
-
-	return x < y ? -1 : x > y;
-}
 
 /* The list as the slots have it now; the lock is held. */
 static struct vm_list *list_build(struct engine *e)
@@ -188,12 +226,18 @@ void slot_publish(struct engine *e, struct slot *s, struct vm *vm)
 	e->list->changed = old_list->changed;
 	if (names_changed)
 		clock_gettime(CLOCK_REALTIME, &e->list->changed);
+	if (vm && vm->crashed && (!old || !old->crashed))
+		clock_gettime(CLOCK_REALTIME, &s->crashed);
+	keeper_want(e, s);
+	pools_want(e);
+	failovers_want(e);
 	pthread_mutex_unlock(&e->lock);
 
 	if (names_changed && e->observer->vms_changed)
 		e->observer->vms_changed(e->observer->opaque);
 	if (e->observer->vm_changed)
 		e->observer->vm_changed(e->observer->opaque, s->id);
+	changes_tell(e, old, vm);
 	vm_unref(old);
 	vm_list_unref(old_list);
 }
@@ -209,11 +253,9 @@ struct vm_list *engine_vms(struct engine *e)
 
 struct vm *engine_vm(struct engine *e, uint32_t vm_id)
 {
-	struct vm key = { .id = vm_id }, *key_p = &key, **found;
 	LOCK_SCOPE(&e->lock);
 
-	found = bsearch(&key_p, e->list->vms, e->list->n, sizeof(*e->list->vms), by_id);
-	return found ? vm_ref(*found) : NULL;
+	return vm_ref(vm_list_find(e->list, vm_id));
 }
 
 struct vm *engine_vm_by_name(struct engine *e, const char *name)
@@ -255,4 +297,12 @@ int need_snapshot(const struct vm *vm, uint32_t id, const struct snapshot **ret,
 		return err_set(err, ENOENT, "there is no such snapshot any more");
 	*ret = snapshot;
 	return 0;
+}
+
+int need_not_saved(const struct hv_domain *domain, struct err *err)
+{
+	if (!domain->saved)
+		return 0;
+	return err_set(err, EBUSY, "the VM is saved with its memory, which knows today's disks: "
+		       "start it, or drop that with virsh managedsave-remove");
 }

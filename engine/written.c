@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "engine/written.h"
 
+#include "common/timespec.h"
+
 #include <errno.h>
 
 DEFINE_CLEANUP(struct vm, vm_unref);
@@ -25,13 +27,6 @@ static int check_writers(struct engine *e, const struct image *image, struct err
 }
 
 /* ---- what they wrote to ---- */
-
-static bool is_later(const struct snapshot *a, const struct snapshot *b)
-{
-	if (a->created.tv_sec != b->created.tv_sec)
-		return a->created.tv_sec > b->created.tv_sec;
-	return a->created.tv_nsec > b->created.tv_nsec;
-}
 
 /* Which of the VM's snapshots `s` was taken on, and itself. The caller frees it. */
 static bool *ancestors_of(const struct vm *vm, const struct snapshot *s)
@@ -69,7 +64,7 @@ static int check_later(const struct vm *vm, uint32_t snapshot_id, const struct i
 	int r = 0;
 
 	for (size_t i = 0; s && i < vm->n_snapshots && r >= 0; i++)
-		if (is_later(&vm->snapshots[i], s) && !is_ancestor[i])
+		if (timespec_compare(&vm->snapshots[i].created, &s->created) > 0 && !is_ancestor[i])
 			r = check_disks(&vm->snapshots[i], image, err);
 	return r;
 }

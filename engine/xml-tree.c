@@ -18,15 +18,22 @@ static char *own(xmlChar *s)
 	return copy;
 }
 
+/* libxml2 sets itself up at its first use, and not well if that is by two threads at once. */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
 int xml_doc_parse(const char *xml, const char *root, xmlDoc **ret, struct err *err)
 {
-	xmlParserCtxt *context = xmlNewParserCtxt();
-	xmlDoc *doc = xmlCtxtReadDoc(context, U(xml), NULL, NULL,
-				     XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
-				     XML_PARSE_NOBLANKS | XML_PARSE_HUGE);
-	const xmlError *why = xmlCtxtGetLastError(context);
+	const xmlError *why;
+	xmlParserCtxt *context;
+	xmlDoc *doc;
 	int r = 0;
 
+	pthread_once(&once, xmlInitParser);
+	context = xmlNewParserCtxt();
+	doc = xmlCtxtReadDoc(context, U(xml), NULL, NULL,
+			     XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
+			     XML_PARSE_NOBLANKS | XML_PARSE_HUGE);
+	why = xmlCtxtGetLastError(context);
 	if (!doc)
 		r = err_set(err, EINVAL, "libvirt's XML cannot be read: %.200s",
 			    why && why->message ? why->message : "out of memory");
@@ -96,13 +103,22 @@ void xml_set_attribute(xmlNode *node, const char *name, const char *value)
 	xmlSetProp(node, U(name), U(value));
 }
 
+void xml_drop_attribute(xmlNode *node, const char *name)
+{
+	if (node)
+		xmlUnsetNsProp(node, NULL, U(name));
+}
+
+void xml_set_text(xmlNode *node, const char *text)
+{
+	xmlNodeSetContent(node, NULL);
+	/* Not xmlNodeSetContent: that one would read entities in the text. */
+	xmlAddChild(node, xmlNewText(U(text)));
+}
+
 void xml_set_child_text(xmlNode *node, const char *name, const char *text)
 {
-	xmlNode *child = xml_child_or_new(node, name);
-
-	xmlNodeSetContent(child, NULL);
-	/* Not xmlNodeSetContent: that one would read entities in the text. */
-	xmlAddChild(child, xmlNewText(U(text)));
+	xml_set_text(xml_child_or_new(node, name), text);
 }
 
 char *xml_print(xmlNode *node)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The little of libxml2 that domain-xml.c and snapshot-xml.c need, put handily. */
+/* The little of libxml2 that the other files with XML in their names need, put handily. */
 #ifndef KWS_ENGINE_XML_TREE_H
 #define KWS_ENGINE_XML_TREE_H
 
@@ -32,11 +32,25 @@ char *xml_attribute(xmlNode *node, const char *name);
 char *xml_text(xmlNode *node);
 
 void xml_set_attribute(xmlNode *node, const char *name, const char *value);
-/* Sets the text of a child, which is made if need be. */
+void xml_drop_attribute(xmlNode *node, const char *name); /* no `node`, or none of it, is fine */
+/* The node's text in the place of all that is in it. */
+void xml_set_text(xmlNode *node, const char *text);
+/* The same for a child, which is made if need be. */
 void xml_set_child_text(xmlNode *node, const char *name, const char *text);
 
 /* The element as a document of its own, without an XML declaration. */
 char *xml_print(xmlNode *node);
+
+/* ---- of snapshot-xml.c ---- */
+
+/* The definition of the VM in a <domainsnapshot>: its <inactiveDomain> if there is one, which
+ * is renamed, else its <domain>. -ENOENT. */
+int xml_snapshot_definition(xmlNode *root, xmlNode **ret, struct err *err);
+
+/* ---- of features-xml.c ---- */
+
+/* All that a domain's XML says: what is kept in its metadata, and cpu and memory. Sorted. */
+void xml_features(xmlNode *domain, struct feature_set *ret);
 
 /* ---- of domain-xml.c, for snapshot-xml.c ---- */
 

@@ -113,7 +113,7 @@ static void on_answer(void *opaque, int r, const struct err *err)
 	answer_set(q->answer, q->text);
 	answer_unref(q->answer);
 	if (r < 0) {
-		log_refusal(NULL, err);
+		tell_refusal(FS(q->req), (struct engine_event){ 0 }, err);
 		fuse_reply_err(q->req, -r);
 	} else {
 		fuse_reply_write(q->req, q->size);

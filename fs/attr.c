@@ -10,11 +10,15 @@
 #include "fs/core.h"
 
 #include "common/cleanup.h"
+#include "fs/dashboard.h"
 
 #include <errno.h>
 
 DEFINE_CLEANUP(struct vm_list, vm_list_unref);
 DEFINE_CLEANUP(struct orphan_list, orphan_list_unref);
+DEFINE_CLEANUP(struct clone_list, clone_list_unref);
+DEFINE_CLEANUP(struct group_list, group_list_unref);
+DEFINE_CLEANUP(struct pool_list, pool_list_unref);
 
 int node_text(struct fs *fs, const struct node *n, char **ret, size_t *ret_length, struct err *err)
 {
@@ -33,6 +37,18 @@ int node_text(struct fs *fs, const struct node *n, char **ret, size_t *ret_lengt
 	*ret = steal_pointer(&text);
 	*ret_length = length;
 	return 0;
+}
+
+/* When the newest of its clones was made, or, if there is none, the snapshot: the same after a
+ * restart. */
+static struct timespec clones_time(struct fs *fs, const struct snapshot *snapshot)
+{
+	cleanup(clone_list_unref_p) struct clone_list *list = engine_clones(fs->e);
+	struct clone *const *clones;
+	size_t n;
+
+	clones = clone_list_of(list, snapshot->id, &n);
+	return n ? clones[n - 1]->created : snapshot->created;
 }
 
 static struct timespec time_of(struct fs *fs, const struct node *n)
@@ -60,6 +76,30 @@ static struct timespec time_of(struct fs *fs, const struct node *n)
 		t = list->changed;
 		break;
 	}
+	case TIME_PAGE:
+		t = dashboard_made(fs);
+		break;
+	case TIME_GROUPS: {
+		cleanup(group_list_unref_p) struct group_list *list = engine_groups(fs->e);
+
+		t = list->changed;
+		break;
+	}
+	case TIME_POOLS: {
+		cleanup(pool_list_unref_p) struct pool_list *list = engine_pools(fs->e);
+
+		t = list->changed;
+		break;
+	}
+	case TIME_CLONES:
+		t = clones_time(fs, n->snapshot);
+		break;
+	case TIME_CLONE:
+		t = n->clone->created;
+		break;
+	case TIME_GROUP_SNAPSHOT:
+		t = n->group_snapshot->created;
+		break;
 	}
 	return t;
 }
@@ -107,8 +147,15 @@ static int set_size(struct fs *fs, const struct node *n, struct stat *st, struct
 		st->st_blksize = 256 * 1024;
 		return 0;
 	}
-	r = node_text(fs, n, &text, &length, err);
-	if (r < 0)
+	if (n->row->type == ROW_EVENTS) {
+		st->st_size = events_total(fs->events);
+		return 0;
+	}
+	if (n->row->costly)
+		return 0;
+	if (n->row->length)
+		length = n->row->length(n);
+	else if ((r = node_text(fs, n, &text, &length, err)) < 0)
 		return r;
 	st->st_size = length;
 	st->st_blocks = (length + BLOCK - 1) / BLOCK;

@@ -13,8 +13,42 @@ static bool is_control(uint32_t c)
 	return (c < 0x20 && c != '\t') || (c >= 0x7f && c < 0xa0);
 }
 
+static int check_characters(const char *buf, size_t size, bool lines, struct err *err)
+{
+	for (size_t i = 0; i < size;) {
+		uint32_t c = 0;
+		size_t n = utf8_next(buf + i, size - i, &c);
+		bool ends_line = lines && (c == '\n' || c == '\r');
+
+		if (n == 0 || (is_control(c) && !ends_line))
+			return err_set(err, EINVAL, "%s of UTF-8 text without control characters can "
+				       "be written here", lines ? "lines" : "a line");
+		i += n;
+	}
+	return 0;
+}
+
+static char *copy_of(const char *buf, size_t size)
+{
+	char *copy = xcalloc(1, size + 1);
+
+	memcpy(copy, buf, size);
+	return copy;
+}
+
+int control_text(const char *buf, size_t size, char **ret, struct err *err)
+{
+	int r = check_characters(buf, size, true, err);
+
+	if (r >= 0)
+		*ret = copy_of(buf, size);
+	return r;
+}
+
 int control_line(const char *buf, size_t size, char **ret, struct err *err)
 {
+	int r;
+
 	if (size > 0 && buf[size - 1] == '\n')
 		size--;
 	if (size > CONTROL_LINE_MAX)
@@ -22,22 +56,14 @@ int control_line(const char *buf, size_t size, char **ret, struct err *err)
 			       CONTROL_LINE_MAX);
 	if (memchr(buf, '\n', size))
 		return err_set(err, EINVAL, "several lines were written where one is one command");
-	for (size_t i = 0; i < size;) {
-		uint32_t c = 0;
-		size_t n = utf8_next(buf + i, size - i, &c);
-
-		if (n == 0 || is_control(c))
-			return err_set(err, EINVAL,
-				       "a line of UTF-8 text without control characters can be "
-				       "written here");
-		i += n;
-	}
-	*ret = xcalloc(1, size + 1);
-	memcpy(*ret, buf, size);
-	return 0;
+	r = check_characters(buf, size, false, err);
+	if (r >= 0)
+		*ret = copy_of(buf, size);
+	return r;
 }
 
-int control_parse_revert(const char *line, unsigned *ret_flags, struct err *err)
+/* "1 [keep] [force] [start]" -> enum revert_flags. -EINVAL. */
+static int parse_revert(const char *line, unsigned *ret_flags, struct err *err)
 {
 	static const struct {
 		const char *word;
@@ -72,22 +98,6 @@ int store_quiesce(struct fs *fs, const struct node *n, const char *line, engine_
 	if (quiesce_from_string(line, &quiesce) < 0)
 		return err_set(err, EINVAL, "quiesce is auto, yes or no, not '%s'", line);
 	engine_set_quiesce(fs->e, n->vm->id, quiesce, done, opaque);
-	return 0;
-}
-
-int store_max_depth(struct fs *fs, const struct node *n, const char *line, engine_done *done,
-		    void *opaque, struct err *err)
-{
-	unsigned long depth;
-	char *end;
-
-	errno = 0;
-	depth = strtoul(line, &end, 10);
-	if (line[0] < '0' || line[0] > '9' || *end || errno || depth > DEPTH_MOST ||
-	    (depth && depth < DEPTH_LEAST))
-		return err_set(err, EINVAL, "max_depth is a number of layers from %d to %d, or 0 for "
-			       "what the mount says, not '%s'", DEPTH_LEAST, DEPTH_MOST, line);
-	engine_set_max_depth(fs->e, n->vm->id, depth, done, opaque);
 	return 0;
 }
 
@@ -146,7 +156,7 @@ int store_revert(struct fs *fs, const struct node *n, const char *line, engine_d
 		 void *opaque, struct err *err)
 {
 	unsigned flags;
-	int r = control_parse_revert(line, &flags, err);
+	int r = parse_revert(line, &flags, err);
 
 	if (r < 0)
 		return r;

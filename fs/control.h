@@ -17,8 +17,8 @@
  * too many of them. */
 int control_line(const char *buf, size_t size, char **ret, struct err *err);
 
-/* "1 [keep] [force] [start]" -> enum revert_flags. -EINVAL. */
-int control_parse_revert(const char *line, unsigned *ret_flags, struct err *err);
+/* The same of a text of several lines, as long as it likes, and with the newline at its end. */
+int control_text(const char *buf, size_t size, char **ret, struct err *err);
 
 typedef int store_fn(struct fs *fs, const struct node *n, const char *line, engine_done *done,
 		     void *opaque, struct err *err);
@@ -28,7 +28,8 @@ typedef int ask_fn(struct fs *fs, const struct node *n, const char *line, char *
 
 ask_fn ask_fsck;
 
-store_fn store_quiesce, store_max_depth, store_description, store_pin, store_checksums, store_revert;
+store_fn store_knob, store_prune, store_expires; /* policy.c */
+store_fn store_quiesce, store_description, store_pin, store_checksums, store_revert;
 store_fn store_cancel;
 
 #endif

@@ -13,6 +13,8 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
+struct dashboard;
+struct events;
 struct handle;
 struct notifier;
 struct waits;
@@ -31,7 +33,9 @@ struct fs {
 	gid_t gid;
 
 	struct notifier *notifier;
+	struct events *events;
 	struct waits *waits;
+	struct dashboard *dashboard;
 
 	pthread_mutex_t lock; /* of `handles`; held for a few instructions only */
 	struct handle *handles;
@@ -48,7 +52,8 @@ struct fs {
 /* How long the kernel may keep what it was told, in seconds. */
 #define CACHE_LASTING 3600.0 /* images and the like: their bytes never change */
 #define CACHE_SHORT 1.0      /* names of VMs and snapshots, attributes of directories */
-#define CACHE_NONE 0.0       /* what is rendered: links, texts */
+#define CACHE_LISTED 0.05    /* what is rendered (links, texts), for who has just listed it */
+#define CACHE_NONE 0.0       /* ... and for who asks for one alone */
 
 /* ---- node.c ---- */
 
@@ -67,6 +72,9 @@ int node_child(struct fs *fs, const struct node *dir, const char *name, struct n
  * (also of a file) and `..`. */
 int node_lookup(struct fs *fs, const struct node *dir, const char *name, struct node *ret,
 		struct err *err);
+
+/* What a link in `dir` leads to; -ENOENT if that is nothing in this mount. */
+int node_find_target(struct fs *fs, const struct node *dir, const char *target, struct node *ret);
 
 /* For the engine: struct engine_observer. */
 int fs_find_disk(void *opaque, const char *path, struct disk_id *ret);
@@ -92,19 +100,23 @@ int node_text(struct fs *fs, const struct node *n, char **ret, size_t *ret_lengt
 
 /* ---- refuse.c ---- */
 
-/* Answers a request with what this layer refuses: logs it, and notes it as
+/* Answers a request with what this layer refuses: tells of it, and notes it as
  * `vm`'s last error. */
 void refuse(struct fs *fs, fuse_req_t req, const struct vm *vm, const struct err *err);
 
-/* Logs an error of which the engine has taken note by itself. */
-void log_refusal(const char *vm_name, const struct err *err);
+/* Tells of an error of which the engine has taken note by itself, and which is `about`
+ * that VM and snapshot. */
+void tell_refusal(struct fs *fs, struct engine_event about, const struct err *err);
+
+/* The same for what is about `n`: a VM, a group, or neither. */
+void refuse_at(struct fs *fs, fuse_req_t req, const struct node *n, const struct err *err);
 
 /* ---- pending.c: requests that are answered when the engine is done ---- */
 
 struct pending {
 	struct fs *fs;
 	fuse_req_t req;
-	char *vm_name;
+	char *vm_name; /* or the group's; NULL: it is about neither */
 	void (*reply)(struct pending *p); /* after success */
 	struct key key;                   /* what the request is about */
 	char *name;                       /* mkdir */
@@ -141,11 +153,13 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		struct fuse_file_info *fi);
 
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+
 /* forbidden.c */
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev);
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       struct fuse_file_info *fi);
-void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void forbid_making(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name);
 
 /* xattr.c */
@@ -172,7 +186,10 @@ struct file {
 	void (*read)(fuse_req_t req, struct file *f, size_t size, off_t off);
 	void (*write)(fuse_req_t req, struct file *f, fuse_ino_t ino, const char *buf,
 		      size_t size, off_t off, int flags);
+	/* Not of one that nonseekable says of itself. */
 	void (*seek)(fuse_req_t req, struct file *f, off_t off, int whence);
+	/* Owns `ph`, which may be NULL. NULL: it can always be read and written. */
+	void (*poll)(fuse_req_t req, struct file *f, struct fuse_pollhandle *ph);
 };
 
 int text_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi, struct file **ret,
@@ -187,6 +204,15 @@ int image_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *
 int orphan_file_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi,
 		     struct file **ret, struct err *err);
 
+/* events.c: ROW_EVENTS, and the log */
+struct events *events_new(void);
+void events_free(struct events *ev);
+void events_tell(void *fs, const struct engine_event *event); /* struct engine_observer */
+uint64_t events_total(struct events *ev); /* bytes, of all lines that ever were */
+void events_wake(struct fs *fs); /* those who poll; notifier's thread only */
+int events_open(struct fs *fs, const struct node *n, struct fuse_file_info *fi, struct file **ret,
+		struct err *err);
+
 /* notify.c */
 struct notifier *notifier_new(void);
 int notifier_start(struct fs *fs, struct err *err);
@@ -194,6 +220,7 @@ void notifier_stop(struct notifier *n); /* once, after a start */
 void notifier_free(struct notifier *n);
 void notifier_vms_changed(void *fs);
 void notifier_vm_changed(void *fs, uint32_t vm_id);
+void notifier_event(struct fs *fs); /* there is something to read in `events` */
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops fs_ops;

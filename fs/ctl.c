@@ -7,6 +7,9 @@
  * in one write(2), whose result is the command's. All of it is direct_io: no
  * page cache between, sizes do not bound a read, and an interrupt gets through.
  *
+ * Some have several lines (row.lines_max). Those may come in several writes, as bash's printf
+ * does it, or be appended: each write sets all that there is by then.
+ *
  * A line that says what the file reads anyway succeeds and asks nobody. So
  * copying a control file onto itself changes nothing, also while libvirt is
  * gone. What an action file reads is a comment, for the same reason.
@@ -23,6 +26,8 @@ struct text {
 	struct file file;
 	char *content; /* NULL if opened for writing only */
 	size_t length;
+	char *written; /* of row.lines_max: what was written by now, NULL if nothing was */
+	size_t n_written;
 };
 
 static void text_free(struct fs *fs, struct handle *h)
@@ -30,6 +35,7 @@ static void text_free(struct fs *fs, struct handle *h)
 	struct text *t = (struct text *)h;
 
 	free(t->content);
+	free(t->written);
 	free(t);
 }
 
@@ -82,19 +88,30 @@ static bool reads_the_same(struct fs *fs, const struct node *n, const char *buf,
 	return without_newline(buf, size) == length && memcmp(now, buf, length) == 0;
 }
 
+static int store(fuse_req_t req, const struct node *n, const char *line, size_t size,
+		 struct err *err)
+{
+	struct pending *p = pending_new(FS(req), req, n, reply_written);
+	int r;
+
+	p->size = size;
+	r = n->row->store(FS(req), n, line, pending_done, p, err);
+	if (r < 0)
+		pending_free(p);
+	return r;
+}
+
 /* Does what was written. 0: the request is answered, or will be. */
 static int command(fuse_req_t req, const struct node *n, const char *buf, size_t size, off_t off,
 		   int flags, struct err *err)
 {
 	cleanup_free char *line = NULL;
-	struct fs *fs = FS(req);
-	struct pending *p;
 	int r;
 
 	if (off != 0 && !(flags & O_APPEND))
 		return err_set(err, EINVAL, "a command is one write from the start of %s",
 			       n->row->name);
-	if (reads_the_same(fs, n, buf, size)) {
+	if (reads_the_same(FS(req), n, buf, size)) {
 		fuse_reply_write(req, size);
 		return 0;
 	}
@@ -105,12 +122,42 @@ static int command(fuse_req_t req, const struct node *n, const char *buf, size_t
 		fuse_reply_write(req, size);
 		return 0;
 	}
-	p = pending_new(fs, req, n, reply_written);
-	p->size = size;
-	r = n->row->store(fs, n, line, pending_done, p, err);
+	return store(req, n, line, size, err);
+}
+
+/* What a write goes on from: what is there, for who appends, else what this file was given. */
+static int text_before(struct fs *fs, const struct node *n, struct text *t, off_t off, int flags,
+		       struct err *err)
+{
+	if (flags & O_APPEND) {
+		free(steal_pointer(&t->written));
+		return node_text(fs, n, &t->written, &t->n_written, err);
+	}
+	if (off == 0)
+		t->n_written = 0;
+	if ((size_t)off == t->n_written)
+		return 0;
+	return err_set(err, EINVAL, "%s is written from its start, without gaps", n->row->name);
+}
+
+static int write_lines(fuse_req_t req, const struct node *n, struct text *t, const char *buf,
+		       size_t size, off_t off, int flags, struct err *err)
+{
+	cleanup_free char *text = NULL;
+	int r = text_before(FS(req), n, t, off, flags, err);
+
 	if (r < 0)
-		pending_free(p);
-	return r;
+		return r;
+	if (t->n_written + size > n->row->lines_max)
+		return err_set(err, EFBIG, "%s can hold %zu bytes at most", n->row->name,
+			       n->row->lines_max);
+	t->written = xreallocarray(t->written, t->n_written + size + 1, 1);
+	memcpy(t->written + t->n_written, buf, size);
+	r = control_text(t->written, t->n_written + size, &text, err);
+	if (r < 0)
+		return r;
+	t->n_written += size;
+	return store(req, n, text, size, err);
 }
 
 static void text_write(fuse_req_t req, struct file *f, fuse_ino_t ino, const char *buf, size_t size,
@@ -119,10 +166,15 @@ static void text_write(fuse_req_t req, struct file *f, fuse_ino_t ino, const cha
 	cleanup_node struct node n = NODE_INIT;
 	struct fs *fs = FS(req);
 	struct err err = ERR_INIT;
+	int r;
 
-	if (node_open_ino(fs, ino, &n, &err) < 0)
+	if (node_open_ino(fs, ino, &n, &err) < 0) {
 		fuse_reply_err(req, err.code);
-	else if (command(req, &n, buf, size, off, flags, &err) < 0)
+		return;
+	}
+	r = n.row->lines_max ? write_lines(req, &n, (struct text *)f, buf, size, off, flags, &err)
+			 : command(req, &n, buf, size, off, flags, &err);
+	if (r < 0)
 		refuse(fs, req, n.vm, &err);
 }
 

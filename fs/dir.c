@@ -100,7 +100,9 @@ static size_t put_name(fuse_req_t req, char *buf, size_t room, const struct entr
 	return n > room ? 0 : n;
 }
 
-/* One that has no attributes, or no longer, goes without: the kernel will ask. */
+/* One that has no attributes, or no longer, goes without: the kernel will ask. What
+ * changes at any time is kept just long enough for an `ls -l`, which lists and then asks for
+ * the attributes of each. */
 static size_t put_plus(fuse_req_t req, char *buf, size_t room, const struct entry *e, off_t next)
 {
 	cleanup_node struct node n = NODE_INIT;
@@ -111,6 +113,8 @@ static size_t put_plus(fuse_req_t req, char *buf, size_t room, const struct entr
 	if (node_open(fs, e->key, &n, NULL) < 0 || node_entry(fs, &n, &entry, NULL) < 0) {
 		entry.attr.st_ino = key_to_ino(e->key);
 		entry.attr.st_mode = row_type_bits(row_of(e->key.kind));
+	} else if (entry.attr_timeout < CACHE_LISTED) {
+		entry.attr_timeout = CACHE_LISTED;
 	}
 	used = fuse_add_direntry_plus(req, buf, room, e->name, &entry, next);
 	return used > room ? 0 : used;

@@ -23,7 +23,7 @@ static void forbid(fuse_req_t req, fuse_ino_t ino, const char *name, const char 
 	refuse(fs, req, dir.vm, &err);
 }
 
-static void forbid_making(fuse_req_t req, fuse_ino_t parent, const char *name)
+void forbid_making(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	forbid(req, parent, name, "'%s' cannot be made: the files of the tree are there by "
 	       "themselves");
@@ -36,11 +36,6 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       struct fuse_file_info *fi)
-{
-	forbid_making(req, parent, name);
-}
-
-void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	forbid_making(req, parent, name);
 }

@@ -6,7 +6,6 @@
 #include "fs/core.h"
 
 #include "common/cleanup.h"
-#include "common/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,8 +35,9 @@ static void fail(fuse_req_t req, struct image_file *f, struct err *err)
 {
 	if (!atomic_exchange(&f->complained, true)) {
 		err_wrap(err, "cannot read %s", f->name);
-		log_warning("%s", err->msg);
 		engine_set_last_error(FS(req)->e, f->vm_id, err->msg);
+		engine_event(FS(req)->e, &(struct engine_event){ "read-failed", f->vm_id,
+				.code = err->code, .weight = EVENT_TROUBLE }, "%s", err->msg);
 	}
 	fuse_reply_err(req, err->code);
 }

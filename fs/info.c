@@ -17,14 +17,8 @@ static void add(struct json_object *to, const char *key, const char *text)
 
 static void add_time(struct json_object *to, const char *key, const struct timespec *t)
 {
-	cleanup_free char *text = NULL;
-	size_t size = 0;
-	FILE *out = open_memstream(&text, &size);
+	cleanup_free char *text = time_text(t);
 
-	if (!out)
-		return;
-	print_time(t, out);
-	fclose(out);
 	add(to, key, text);
 }
 

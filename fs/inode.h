@@ -50,6 +50,80 @@ enum kind {
 	KIND_LOST_KWS = 34,
 	KIND_LOST_LAST_ERROR = 35,
 	KIND_FSCK = 36,
+	KIND_KEEP_LAST = 40,
+	KIND_KEEP_HOURLY = 41,
+	KIND_KEEP_DAILY = 42,
+	KIND_KEEP_WEEKLY = 43,
+	KIND_KEEP_MONTHLY = 44,
+	KIND_KEEP_YEARLY = 45,
+	KIND_KEEP_WITHIN = 46,
+	KIND_MAX_COUNT = 47,
+	KIND_TTL = 48,
+	KIND_MIN_FREE = 49,
+	KIND_SCHEDULE = 50,
+	KIND_SCHEDULE_NAME = 51,
+	KIND_PRUNE_SCHEDULE = 52,
+	/* The same for all VMs. */
+	KIND_ALL_KEEP_LAST = 53,
+	KIND_ALL_KEEP_HOURLY = 54,
+	KIND_ALL_KEEP_DAILY = 55,
+	KIND_ALL_KEEP_WEEKLY = 56,
+	KIND_ALL_KEEP_MONTHLY = 57,
+	KIND_ALL_KEEP_YEARLY = 58,
+	KIND_ALL_KEEP_WITHIN = 59,
+	KIND_ALL_MAX_COUNT = 60,
+	KIND_ALL_TTL = 61,
+	KIND_ALL_MIN_FREE = 62,
+	KIND_ALL_MAX_DEPTH = 63,
+	KIND_ALL_SCHEDULE = 64,
+	KIND_ALL_SCHEDULE_NAME = 65,
+	KIND_ALL_PRUNE_SCHEDULE = 66,
+	KIND_ALL_KWS = 67,
+	KIND_ALL_LAST_ERROR = 68,
+	KIND_PRUNE = 69,
+	KIND_EXPIRES = 70,
+	KIND_RECOVERY = 71,
+	KIND_RECOVERY_KWS = 72,
+	KIND_RECOVERY_LAST_ERROR = 73,
+	KIND_RECOVERY_VM = 74,
+	KIND_WEIGHTS = 78,
+	KIND_THRESHOLD = 79,
+	KIND_FEATURES = 75,
+	KIND_FEATURES_ASK = 76,
+	KIND_METRICS = 80,
+	KIND_EVENTS = 81,
+	KIND_MEASURE = 82,
+	KIND_RECOVERY_POLICY = 83,
+	KIND_CANDIDATES = 84,
+	KIND_RECOVER = 85,
+	KIND_RECOVERY_AUTO = 86,
+	KIND_RECOVERY_REPORT = 87,
+	KIND_DASHBOARD = 90,
+	KIND_GROUPS = 95,
+	KIND_GROUP = 96,
+	KIND_GROUP_MEMBER = 97,
+	KIND_GROUP_SNAPSHOT = 98,
+	KIND_GROUP_PART = 99,
+	KIND_GROUP_KWS = 100,
+	KIND_GROUP_LAST_ERROR = 101,
+	KIND_GROUPS_KWS = 102,
+	KIND_GROUPS_LAST_ERROR = 103,
+	KIND_CLONES = 104,
+	KIND_CLONE = 105,
+	KIND_CLONE_STATE = 106,
+	KIND_CLONE_VM = 107,
+	KIND_CLONES_KWS = 108,
+	KIND_CLONES_USER_DATA = 110,
+	KIND_CLONES_META = 111,
+	KIND_CLONE_PROMOTE = 114,
+	KIND_POOLS = 115,
+	KIND_POOL = 116,
+	KIND_POOLS_KWS = 117,
+	KIND_POOLS_LAST_ERROR = 118,
+	KIND_SPARE = 119,
+	KIND_SPARE_STATE = 120,
+	KIND_SPARE_WAIT = 121,
+	KIND_POOL_STATUS = 122,
 };
 
 #define KIND_BITS 7
@@ -61,9 +135,9 @@ enum kind {
 /* What an inode number stands for; what does not apply is 0. */
 struct key {
 	enum kind kind;
-	uint32_t vm;
-	uint32_t snapshot; /* or the job */
-	uint32_t index; /* disk_index */
+	uint32_t vm;       /* or the group, or the pool */
+	uint32_t snapshot; /* or the job, or the clone; of a group, its member or its snapshot */
+	uint32_t index;    /* disk_index; of a group's snapshot, the number of the part */
 };
 
 /* The number of a disk in its snapshot and of a partition in it, 0 for all of it. */

@@ -3,6 +3,9 @@
 #include "fs/core.h"
 
 #include "common/cleanup.h"
+#include "fs/clones.h"
+#include "fs/groups.h"
+#include "fs/pool.h"
 
 #include <errno.h>
 
@@ -32,9 +35,15 @@ static bool resolve(struct fs *fs, struct node *n)
 		return false;
 	if (n->row->type == ROW_ORPHAN && !resolve_orphan(fs, n))
 		return false;
+	if (n->row->level == LEVEL_POOL)
+		return pool_resolve(fs, n);
+	if (n->row->level >= LEVEL_GROUP && n->row->level <= LEVEL_GROUP_PART)
+		return group_resolve(fs, n);
 	if (n->row->level >= LEVEL_VM && !(n->vm = engine_vm(fs->e, n->key.vm)))
 		return false;
 	if (n->row->level == LEVEL_JOB && !job_runs(fs, n->key.vm, n->key.snapshot))
+		return false;
+	if (n->row->level == LEVEL_CLONE && !clone_resolve(fs, n))
 		return false;
 	if (n->row->level >= LEVEL_SNAPSHOT &&
 	    !(n->snapshot = vm_snapshot(n->vm, n->key.snapshot)))
@@ -58,6 +67,10 @@ int node_open(struct fs *fs, struct key key, struct node *ret, struct err *err)
 	*ret = n;
 	n.vm = NULL;
 	n.orphans = NULL;
+	n.groups = NULL;
+	n.pools = NULL;
+	n.clones = NULL;
+	n.clone_vm = NULL;
 	return 0;
 }
 
@@ -72,6 +85,14 @@ void node_close(struct node *n)
 	n->vm = NULL;
 	orphan_list_unref(n->orphans);
 	n->orphans = NULL;
+	group_list_unref(n->groups);
+	n->groups = NULL;
+	pool_list_unref(n->pools);
+	n->pools = NULL;
+	clone_list_unref(n->clones);
+	n->clones = NULL;
+	vm_unref(n->clone_vm);
+	n->clone_vm = NULL;
 }
 
 /* `key`, as far as `row` is about it: the key of a row above, or of a row with a
@@ -79,11 +100,11 @@ void node_close(struct node *n)
 static struct key key_for(struct key key, const struct row *row)
 {
 	key.kind = row->kind;
-	if (row->level < LEVEL_DISK)
+	if (row->level < LEVEL_DISK && row->level != LEVEL_GROUP_PART)
 		key.index = 0;
-	if (row->level < LEVEL_JOB)
+	if (row->level == LEVEL_VM || row->level <= LEVEL_GROUP)
 		key.snapshot = 0;
-	if (row->level < LEVEL_VM)
+	if (row->level == LEVEL_TREE)
 		key.vm = 0;
 	return key;
 }
@@ -125,6 +146,13 @@ static int child_now(struct fs *fs, const struct node *dir, const char *name, un
 	return r < 0 ? r : node_child(fs, &now, name, ret, err);
 }
 
+static bool is_known(struct fs *fs, const struct node *dir, const char *name)
+{
+	cleanup_node struct node n = NODE_INIT;
+
+	return node_child(fs, dir, name, &n, NULL) >= 0;
+}
+
 /* How old what is known of a VM's snapshots may be when a name is looked up and
  * found. For one that is not found it is always asked. */
 #define LOOKUP_AGE_MS 1000
@@ -132,8 +160,6 @@ static int child_now(struct fs *fs, const struct node *dir, const char *name, un
 int node_lookup(struct fs *fs, const struct node *dir, const char *name, struct node *ret,
 		struct err *err)
 {
-	int r;
-
 	if (streq(name, ".")) /* of a file too: its handle is opened */
 		return node_open(fs, dir->key, ret, err);
 	if (dir->row->type != ROW_DIR)
@@ -142,8 +168,7 @@ int node_lookup(struct fs *fs, const struct node *dir, const char *name, struct 
 		return node_open(fs, node_parent(dir), ret, err);
 	if (!dir->row->refresh)
 		return node_child(fs, dir, name, ret, err);
-	r = child_now(fs, dir, name, LOOKUP_AGE_MS, ret, err);
-	return r == -ENOENT ? child_now(fs, dir, name, 0, ret, err) : r;
+	return child_now(fs, dir, name, is_known(fs, dir, name) ? LOOKUP_AGE_MS : 0, ret, err);
 }
 
 int fs_find_disk(void *opaque, const char *path, struct disk_id *ret)
@@ -169,9 +194,43 @@ int fs_find_disk(void *opaque, const char *path, struct disk_id *ret)
 	return r;
 }
 
+/* The part of an absolute path that is inside of the mount; NULL if it is not. */
+static const char *inside(const struct fs *fs, const char *path)
+{
+	size_t n = strlen(fs->mountpoint);
+
+	return strncmp(path, fs->mountpoint, n) == 0 && path[n] == '/' ? path + n : NULL;
+}
+
+int node_find_target(struct fs *fs, const struct node *dir, const char *target, struct node *ret)
+{
+	const char *path = target[0] == '/' ? inside(fs, target) : target;
+	cleanup_free char *copy = xstrdup(path ?: "");
+	struct node at = NODE_INIT;
+	char *rest = NULL, *name = strtok_r(copy, "/", &rest);
+	struct key from = target[0] == '/' ? (struct key){ .kind = KIND_ROOT } : dir->key;
+	int r = path ? node_open(fs, from, &at, NULL) : -ENOENT;
+
+	for (; r >= 0 && name; name = strtok_r(NULL, "/", &rest)) {
+		struct node next = NODE_INIT;
+
+		r = node_lookup(fs, &at, name, &next, NULL);
+		node_close(&at);
+		at = next;
+	}
+	if (r < 0)
+		return -ENOENT;
+	*ret = at;
+	return 0;
+}
+
 struct key node_parent(const struct node *n)
 {
-	return key_for(n->key, row_of(n->row->in));
+	struct key key = key_for(n->key, row_of(n->row->in));
+
+	if (n->row->kind == KIND_CLONE)
+		key.snapshot = n->snapshot->id;
+	return key;
 }
 
 void node_each(struct fs *fs, const struct node *dir, each_fn *fn, void *opaque)

@@ -26,6 +26,7 @@ struct notifier {
 	pthread_cond_t wake;
 	bool stopping;
 	bool vms_changed;
+	bool event;
 	vec_of(uint32_t) changed; /* ids of VMs */
 
 	/* The thread's own: each VM as it was told of last. */
@@ -52,6 +53,15 @@ void notifier_vm_changed(void *opaque, uint32_t vm_id)
 		if (n->changed.at[i] == vm_id)
 			return;
 	vec_push(&n->changed, vm_id);
+	pthread_cond_signal(&n->wake);
+}
+
+void notifier_event(struct fs *fs)
+{
+	struct notifier *n = fs->notifier;
+	LOCK_SCOPE(&n->lock);
+
+	n->event = true;
 	pthread_cond_signal(&n->wake);
 }
 
@@ -98,6 +108,7 @@ static void tell_attrs(struct fs *fs, const struct vm *old, const struct vm *now
 {
 	tell_attrs_of(fs, KIND_VM, old, now);
 	tell_attrs_of(fs, KIND_BACKUP_VM, old, now);
+	tell_attrs_of(fs, KIND_RECOVERY_VM, old, now);
 }
 
 /* ---- the thread ---- */
@@ -130,12 +141,15 @@ static void tell_vm(struct fs *fs, uint32_t vm_id)
 /* Forgets those that are gone; new ones have news of their own. */
 static void tell_vms(struct fs *fs)
 {
+	cleanup(vm_list_unref_p) struct vm_list *list = engine_vms(fs->e);
 	struct notifier *n = fs->notifier;
 
 	forget_attr(fs, (struct key){ .kind = KIND_SNAPSHOTS });
 	forget_attr(fs, (struct key){ .kind = KIND_BACKUP });
+	forget_attr(fs, (struct key){ .kind = KIND_RECOVERY });
 	for (size_t i = n->told.n; i-- > 0;)
-		tell_vm(fs, n->told.at[i]->id);
+		if (!vm_list_find(list, n->told.at[i]->id))
+			tell_vm(fs, n->told.at[i]->id);
 }
 
 static void *notifier_thread(void *opaque)
@@ -146,13 +160,13 @@ static void *notifier_thread(void *opaque)
 	pthread_mutex_lock(&n->lock);
 	while (!n->stopping) {
 		__typeof__(n->changed) changed = n->changed;
-		bool vms_changed = n->vms_changed;
+		bool vms_changed = n->vms_changed, event = n->event;
 
-		if (!vms_changed && !changed.n) {
+		if (!vms_changed && !changed.n && !event) {
 			pthread_cond_wait(&n->wake, &n->lock);
 			continue;
 		}
-		n->vms_changed = false;
+		n->vms_changed = n->event = false;
 		memset(&n->changed, 0, sizeof(n->changed));
 		pthread_mutex_unlock(&n->lock);
 		for (size_t i = 0; i < changed.n; i++)
@@ -160,6 +174,8 @@ static void *notifier_thread(void *opaque)
 		vec_free(&changed);
 		if (vms_changed)
 			tell_vms(fs);
+		if (event)
+			events_wake(fs);
 		pthread_mutex_lock(&n->lock);
 	}
 	pthread_mutex_unlock(&n->lock);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/statvfs.h>
 
 static void want(struct fuse_conn_info *conn, unsigned flags)
@@ -121,12 +122,16 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct file *f = NULL;
 	int r;
 
+	/* Texts may show what was known, if libvirt is gone; of images the engine makes sure. */
+	engine_vm_verify(fs->e, ino_to_key(ino).vm, NULL);
 	if (node_open_ino(fs, ino, &n, &err) < 0) {
 		fuse_reply_err(req, err.code);
 		return;
 	}
 	if (n.row->type == ROW_IMAGE)
 		r = image_file_open(fs, &n, fi, &f, &err);
+	else if (n.row->type == ROW_EVENTS)
+		r = events_open(fs, &n, fi, &f, &err);
 	else if (n.row->type == ROW_ORPHAN)
 		r = orphan_file_open(fs, &n, fi, &f, &err);
 	else if (n.row->ask)
@@ -172,6 +177,21 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		file_of(fi)->seek(req, file_of(fi), off, whence);
 }
 
+/* No answer at all would make the kernel believe that nothing here can be polled. */
+static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+		    struct fuse_pollhandle *ph)
+{
+	struct file *f = file_of(fi);
+
+	if (f->poll) {
+		f->poll(req, f, ph);
+		return;
+	}
+	if (ph)
+		fuse_pollhandle_destroy(ph);
+	fuse_reply_poll(req, POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM);
+}
+
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	handle_close(FS(req), &file_of(fi)->handle);
@@ -210,5 +230,6 @@ const struct fuse_lowlevel_ops fs_ops = {
 	.read = op_read,
 	.write = op_write,
 	.lseek = op_lseek,
+	.poll = op_poll,
 	.release = op_release,
 };

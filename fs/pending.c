@@ -16,7 +16,9 @@ struct pending *pending_new(struct fs *fs, fuse_req_t req, const struct node *n,
 	p->req = req;
 	p->reply = reply;
 	p->key = n->key;
-	p->vm_name = n->vm ? xstrdup(n->vm->name) : NULL;
+	p->vm_name = n->vm ? xstrdup(n->vm->name)
+			   : n->group ? xasprintf("groups/%s", n->group->name)
+			   : n->pool  ? xasprintf("pool/%s", n->pool->name) : NULL;
 	return p;
 }
 
@@ -27,12 +29,26 @@ void pending_free(struct pending *p)
 	free(p);
 }
 
+static struct engine_event about(const struct pending *p)
+{
+	enum level level = row_of(p->key.kind)->level;
+	struct engine_event event = { .vm = p->vm_name };
+
+	if (level >= LEVEL_VM)
+		event.vm_id = p->key.vm;
+	if (level >= LEVEL_SNAPSHOT)
+		event.snapshot_id = p->key.snapshot;
+	else if (level == LEVEL_VM)
+		event.snapshot = p->name;
+	return event;
+}
+
 void pending_done(void *opaque, int r, const struct err *err)
 {
 	struct pending *p = opaque;
 
 	if (r < 0) {
-		log_refusal(p->vm_name, err);
+		tell_refusal(p->fs, about(p), err);
 		fuse_reply_err(p->req, -r);
 	} else {
 		p->reply(p);

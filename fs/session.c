@@ -16,28 +16,19 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "fs/core.h"
+#include "fs/dashboard.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
-DEFINE_CLEANUP(struct vm, vm_unref);
-
-static void on_happened(void *opaque, uint32_t vm_id, int r, const char *what)
-{
-	struct fs *fs = opaque;
-	cleanup(vm_unref_p) struct vm *vm = fs->e ? engine_vm(fs->e, vm_id) : NULL;
-
-	log_at(r < 0 ? LOG_WARNING : LOG_INFO, "%s: %s", vm ? vm->name : "a VM", what);
-}
-
 struct fs *fs_new(const struct fs_options *opts)
 {
 	struct fs *fs = xnew(struct fs);
 
 	fs->observer = (struct engine_observer){ fs, notifier_vms_changed, notifier_vm_changed,
-						 on_happened, fs_find_disk };
+						 events_tell, fs_find_disk };
 	fs->mountpoint = xstrdup(opts->mountpoint);
 	fs->source = xstrdup(opts->source);
 	fs->allow_other = opts->allow_other;
@@ -48,6 +39,8 @@ struct fs *fs_new(const struct fs_options *opts)
 	clock_gettime(CLOCK_REALTIME, &fs->mounted);
 	pthread_mutex_init(&fs->lock, NULL);
 	fs->notifier = notifier_new();
+	fs->dashboard = dashboard_new();
+	fs->events = events_new();
 	fs->stop = eventfd(0, EFD_CLOEXEC);
 	return fs;
 }
@@ -207,6 +200,8 @@ void fs_free(struct fs *fs)
 	}
 	waits_free(fs->waits);
 	notifier_free(fs->notifier);
+	dashboard_free(fs->dashboard);
+	events_free(fs->events);
 	if (fs->stop >= 0)
 		close(fs->stop);
 	pthread_mutex_destroy(&fs->lock);

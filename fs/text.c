@@ -17,6 +17,27 @@ void print_time(const struct timespec *t, FILE *out)
 	fprintf(out, "%s.%09ldZ", seconds, t->tv_nsec);
 }
 
+char *time_text(const struct timespec *t)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	print_time(t, out);
+	fclose(out);
+	return text;
+}
+
+void print_seconds(time_t t, FILE *out)
+{
+	char text[32];
+	struct tm tm;
+
+	gmtime_r(&t, &tm);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	fputs(text, out);
+}
+
 int show_version(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 {
 	fprintf(out, "%s\n", KWSFS_VERSION);
@@ -45,7 +66,7 @@ int show_state(struct fs *fs, const struct node *n, FILE *out, struct err *err)
 }
 
 /* Rate and time left as soon as there is something to tell them by. */
-static void print_job(const struct job_status *job, FILE *out)
+void print_job(const struct job_status *job, FILE *out)
 {
 	double rate = job->seconds > 0 ? job->done / job->seconds : 0;
 
@@ -56,21 +77,6 @@ static void print_job(const struct job_status *job, FILE *out)
 	fprintf(out, "rate %.0f\n", rate);
 	if (rate >= 1)
 		fprintf(out, "left %.0f\n", (job->total - job->done) / rate);
-}
-
-/* Keyed lines like those of cgroup's: a later key is a later line. */
-int show_status(struct fs *fs, const struct node *n, FILE *out, struct err *err)
-{
-	struct job_status job;
-
-	engine_job_status(fs->e, n->vm->id, &job);
-	fprintf(out, "libvirt %s\n", engine_connected(fs->e) ? "connected" : "gone");
-	fprintf(out, "snapshots %zu\n", n->vm->n_snapshots);
-	fprintf(out, "tombstones %zu\n", job.tombstones);
-	fprintf(out, "job %s\n", job.running ? "running" : job.failed ? "failed" : "idle");
-	if (job.running)
-		print_job(&job, out);
-	return 0;
 }
 
 int show_job(struct fs *fs, const struct node *n, FILE *out, struct err *err)
@@ -105,10 +111,9 @@ int show_quiesce(struct fs *fs, const struct node *n, FILE *out, struct err *err
 	return 0;
 }
 
-int show_max_depth(struct fs *fs, const struct node *n, FILE *out, struct err *err)
+size_t domain_xml_length(const struct node *n)
 {
-	fprintf(out, "%u\n", n->vm->max_depth);
-	return 0;
+	return n->snapshot->domain_length;
 }
 
 int show_domain_xml(struct fs *fs, const struct node *n, FILE *out, struct err *err)

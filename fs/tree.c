@@ -21,9 +21,16 @@
 #include "fs/tree.h"
 
 #include "common/cleanup.h"
+#include "fs/clones.h"
 #include "fs/control.h"
 #include "fs/core.h"
+#include "fs/groups.h"
+#include "fs/pool.h"
+#include "fs/recover.h"
+#include "fs/recovery.h"
+#include "fs/similarity.h"
 #include "fs/text.h"
+#include "fs/vm-features.h"
 
 #include <limits.h>
 
@@ -149,7 +156,7 @@ static bool has_parent(const struct node *n)
 	return vm_snapshot(n->vm, n->snapshot->parent) != NULL;
 }
 
-/* ---- finding by name, where it is as good to list ---- */
+/* ---- finding by name and counting, where it is as good to list ---- */
 
 struct search {
 	const char *name;
@@ -165,6 +172,28 @@ static void compare(void *opaque, const char *name, struct key key)
 		return;
 	*search->key = key;
 	search->found = true;
+}
+
+bool many_find(struct fs *fs, const struct node *dir, const struct row *row, const char *name,
+	       struct key *ret)
+{
+	struct search search = { name, ret, false };
+
+	row->many->each(fs, dir, row, compare, &search);
+	return search.found;
+}
+
+static void count_one(void *count, const char *name, struct key key)
+{
+	++*(size_t *)count;
+}
+
+size_t many_count(struct fs *fs, const struct node *dir, const struct row *row)
+{
+	size_t count = 0;
+
+	row->many->each(fs, dir, row, count_one, &count);
+	return count;
 }
 
 /* ---- jobs ---- */
@@ -184,15 +213,6 @@ static void jobs_each(struct fs *fs, const struct node *dir, const struct row *r
 	fn(opaque, name, key);
 }
 
-static bool jobs_find(struct fs *fs, const struct node *dir, const struct row *row,
-		      const char *name, struct key *ret)
-{
-	struct search search = { name, ret, false };
-
-	jobs_each(fs, dir, row, compare, &search);
-	return search.found;
-}
-
 static size_t jobs_count(struct fs *fs, const struct node *dir)
 {
 	struct job_status job;
@@ -201,7 +221,7 @@ static size_t jobs_count(struct fs *fs, const struct node *dir)
 	return job.running;
 }
 
-static const struct many each_job = { jobs_each, jobs_find, jobs_count };
+static const struct many each_job = { jobs_each, many_find, jobs_count };
 
 /* ---- disks ---- */
 
@@ -274,12 +294,8 @@ static void partitions_each(struct fs *fs, const struct node *dir, const struct 
 static bool partitions_find(struct fs *fs, const struct node *dir, const struct row *row,
 			    const char *name, struct key *ret)
 {
-	struct search search = { name, ret, false };
-
 	/* Not for each name that is not there: the disks would be opened for it. */
-	if (strstr(name, ".p"))
-		partitions_each(fs, dir, row, compare, &search);
-	return search.found;
+	return strstr(name, ".p") && many_find(fs, dir, row, name, ret);
 }
 
 static const struct many each_partition = { partitions_each, partitions_find, NULL };
@@ -295,16 +311,7 @@ static void orphans_each(struct fs *fs, const struct node *dir, const struct row
 		fn(opaque, list->orphans[i].name, orphan_key(list->orphans[i].id));
 }
 
-static bool orphans_find(struct fs *fs, const struct node *dir, const struct row *row,
-			 const char *name, struct key *ret)
-{
-	struct search search = { name, ret, false };
-
-	orphans_each(fs, dir, row, compare, &search);
-	return search.found;
-}
-
-static const struct many each_orphan = { orphans_each, orphans_find, NULL };
+static const struct many each_orphan = { orphans_each, many_find, NULL };
 
 static void orphans_refresh(struct fs *fs, const struct node *dir, unsigned max_age_ms)
 {
@@ -324,12 +331,25 @@ static void orphan_remove(struct fs *fs, const struct node *n, engine_done *done
 #define FOLDER_TO_READ 0555
 #define LINK 0777
 
+#define KNOB(K, file)                                                                      \
+	{ KIND_##K, KIND_KWS, LEVEL_VM, ROW_TEXT, file, .mode = CONTROL, .time = TIME_VM,  \
+	  .show = show_knob, .store = store_knob, .knob = KNOB_##K },                      \
+	{ KIND_ALL_##K, KIND_ALL_KWS, LEVEL_TREE, ROW_TEXT, file, .mode = 0644,            \
+	  .time = TIME_MOUNTED, .show = show_knob, .store = store_knob, .knob = KNOB_##K }
+
 static const struct row rows[] = {
 	{ KIND_ROOT, KIND_ROOT, LEVEL_TREE, ROW_DIR, "", .mode = 0755, .time = TIME_MOUNTED },
 	{ KIND_VERSION, KIND_ROOT, LEVEL_TREE, ROW_TEXT, "version", .mode = READ_ONLY,
 	  .time = TIME_MOUNTED, .show = show_version },
+	/* For their owner alone: they name the snapshots of all VMs. */
+	{ KIND_METRICS, KIND_ROOT, LEVEL_TREE, ROW_TEXT, "metrics", .mode = 0400,
+	  .time = TIME_MOUNTED, .show = show_metrics, .costly = true },
+	{ KIND_EVENTS, KIND_ROOT, LEVEL_TREE, ROW_EVENTS, "events", .mode = 0400,
+	  .time = TIME_MOUNTED },
 	{ KIND_FSCK, KIND_ROOT, LEVEL_TREE, ROW_TEXT, "fsck", .mode = 0600, .time = TIME_MOUNTED,
 	  .show = show_fsck_help, .ask = ask_fsck, .action = true },
+	{ KIND_DASHBOARD, KIND_ROOT, LEVEL_TREE, ROW_TEXT, "dashboard.html", .mode = 0400,
+	  .time = TIME_PAGE, .show = show_dashboard },
 	{ KIND_SNAPSHOTS, KIND_ROOT, LEVEL_TREE, ROW_DIR, "snapshots", .mode = 0755,
 	  .time = TIME_LIST, .refresh = vms_refresh },
 
@@ -361,8 +381,28 @@ static const struct row rows[] = {
 	  .time = TIME_VM, .show = show_cancel_help, .store = store_cancel, .action = true },
 	{ KIND_QUIESCE, KIND_KWS, LEVEL_VM, ROW_TEXT, "quiesce", .mode = CONTROL, .time = TIME_VM,
 	  .show = show_quiesce, .store = store_quiesce },
-	{ KIND_MAX_DEPTH, KIND_KWS, LEVEL_VM, ROW_TEXT, "max_depth", .mode = CONTROL,
-	  .time = TIME_VM, .show = show_max_depth, .store = store_max_depth },
+	{ KIND_PRUNE, KIND_KWS, LEVEL_VM, ROW_TEXT, "prune", .mode = CONTROL, .time = TIME_VM,
+	  .show = show_prune, .store = store_prune, .action = true },
+
+	/* Each of these for a VM, and for all that have no value of their own. */
+	KNOB(KEEP_LAST, "keep_last"),
+	KNOB(KEEP_HOURLY, "keep_hourly"),
+	KNOB(KEEP_DAILY, "keep_daily"),
+	KNOB(KEEP_WEEKLY, "keep_weekly"),
+	KNOB(KEEP_MONTHLY, "keep_monthly"),
+	KNOB(KEEP_YEARLY, "keep_yearly"),
+	KNOB(KEEP_WITHIN, "keep_within"),
+	KNOB(MAX_COUNT, "max_count"),
+	KNOB(TTL, "ttl"),
+	KNOB(MIN_FREE, "min_free"),
+	KNOB(MAX_DEPTH, "max_depth"),
+	KNOB(SCHEDULE, "schedule"),
+	KNOB(SCHEDULE_NAME, "schedule_name"),
+	KNOB(PRUNE_SCHEDULE, "prune_schedule"),
+	{ KIND_ALL_KWS, KIND_SNAPSHOTS, LEVEL_TREE, ROW_DIR, ".kws", .mode = 0755,
+	  .time = TIME_MOUNTED },
+	{ KIND_ALL_LAST_ERROR, KIND_ALL_KWS, LEVEL_TREE, ROW_TEXT, "last_error", .mode = 0400,
+	  .time = TIME_MOUNTED, .show = show_all_last_error },
 
 	{ KIND_DISK_RAW, KIND_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
 	  .suffix = ".raw", .shape = SHAPE_RAW, .mode = READ_ONLY, .time = TIME_SNAPSHOT,
@@ -378,7 +418,8 @@ static const struct row rows[] = {
 	  .suffix = ".map", .shape = SHAPE_MAP, .mode = READ_ONLY, .time = TIME_SNAPSHOT },
 	/* Not lasting: a merge gives its disks other files. */
 	{ KIND_DOMAIN_XML, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "domain.xml",
-	  .mode = READ_ONLY, .time = TIME_VM, .show = show_domain_xml },
+	  .mode = READ_ONLY, .time = TIME_VM, .show = show_domain_xml,
+	  .length = domain_xml_length },
 	{ KIND_INFO_JSON, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "info.json", .mode = READ_ONLY,
 	  .time = TIME_VM, .show = show_info_json },
 	{ KIND_PARENT, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_LINK, "parent", .mode = LINK,
@@ -392,8 +433,42 @@ static const struct row rows[] = {
 	{ KIND_DESCRIPTION, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "description",
 	  .mode = CONTROL, .time = TIME_VM, .show = show_description,
 	  .store = store_description },
+	{ KIND_EXPIRES, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "expires", .mode = CONTROL,
+	  .time = TIME_VM, .show = show_expires, .store = store_expires },
 	{ KIND_PIN, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_TEXT, "pin", .mode = CONTROL,
 	  .time = TIME_VM, .show = show_pin, .store = store_pin },
+
+	{ KIND_CLONES, KIND_SNAPSHOT, LEVEL_SNAPSHOT, ROW_DIR, "clones", .mode = FOLDER,
+	  .time = TIME_CLONES, .make = clone_make_dir },
+	{ KIND_CLONE, KIND_CLONES, LEVEL_CLONE, ROW_DIR, .many = &each_clone, .mode = FOLDER,
+	  .time = TIME_CLONE, .remove = clone_remove_dir,
+	  .stays = "a clone is called as its VM: virsh domrename" },
+	{ KIND_CLONE_STATE, KIND_CLONE, LEVEL_CLONE, ROW_TEXT, "state", .mode = CONTROL,
+	  .time = TIME_CLONE, .show = show_clone_state, .store = store_clone_state },
+	{ KIND_CLONES_KWS, KIND_CLONES, LEVEL_SNAPSHOT, ROW_DIR, ".kws", .mode = FOLDER,
+	  .time = TIME_SNAPSHOT },
+	/* Not for all: there may be passwords in them. */
+	{ KIND_CLONES_USER_DATA, KIND_CLONES_KWS, LEVEL_SNAPSHOT, ROW_TEXT, "user_data",
+	  .mode = 0660, .time = TIME_SNAPSHOT, .show = show_clone_text, .store = store_clone_text,
+	  .lines_max = CLONE_USER_DATA_MAX },
+	{ KIND_CLONES_META, KIND_CLONES_KWS, LEVEL_SNAPSHOT, ROW_TEXT, "meta", .mode = 0660,
+	  .time = TIME_SNAPSHOT, .show = show_clone_text, .store = store_clone_text,
+	  .lines_max = CLONE_META_MAX },
+	{ KIND_CLONE_VM, KIND_CLONE, LEVEL_CLONE, ROW_LINK, "vm", .mode = LINK, .time = TIME_CLONE,
+	  .exists = clone_is_vm, .show = show_clone_vm },
+	{ KIND_CLONE_PROMOTE, KIND_CLONE, LEVEL_CLONE, ROW_TEXT, "promote", .mode = CONTROL,
+	  .time = TIME_CLONE, .exists = clone_is_vm, .show = show_promote_help,
+	  .store = store_promote, .action = true },
+
+	{ KIND_SPARE, KIND_CLONES_KWS, LEVEL_SNAPSHOT, ROW_TEXT, "spare", .mode = CONTROL,
+	  .time = TIME_SNAPSHOT, .show = show_spare, .store = store_spare },
+	{ KIND_SPARE_STATE, KIND_CLONES_KWS, LEVEL_SNAPSHOT, ROW_TEXT, "spare_state",
+	  .mode = CONTROL, .time = TIME_SNAPSHOT, .show = show_spare_state,
+	  .store = store_spare_state },
+	{ KIND_SPARE_WAIT, KIND_CLONES_KWS, LEVEL_SNAPSHOT, ROW_TEXT, "spare_wait", .mode = CONTROL,
+	  .time = TIME_SNAPSHOT, .show = show_spare_wait, .store = store_spare_wait },
+	{ KIND_POOL_STATUS, KIND_CLONES_KWS, LEVEL_SNAPSHOT, ROW_TEXT, "status", .mode = READ_ONLY,
+	  .time = TIME_SNAPSHOT, .show = show_pool_status },
 
 	{ KIND_BACKUP, KIND_ROOT, LEVEL_TREE, ROW_DIR, "backup", .mode = 0755, .time = TIME_LIST,
 	  .refresh = vms_refresh },
@@ -405,6 +480,77 @@ static const struct row rows[] = {
 	/* Not lasting: it changes when it gets another parent. */
 	{ KIND_BACKUP_DISK, KIND_BACKUP_SNAPSHOT, LEVEL_DISK, ROW_IMAGE, .many = &each_disk,
 	  .suffix = ".qcow2", .shape = SHAPE_LAYER, .mode = READ_ONLY, .time = TIME_SNAPSHOT },
+
+	{ KIND_GROUPS, KIND_ROOT, LEVEL_TREE, ROW_DIR, "groups", .mode = 0755, .time = TIME_GROUPS,
+	  .make = group_make },
+	{ KIND_GROUPS_KWS, KIND_GROUPS, LEVEL_TREE, ROW_DIR, ".kws", .mode = 0700,
+	  .time = TIME_MOUNTED },
+	{ KIND_GROUPS_LAST_ERROR, KIND_GROUPS_KWS, LEVEL_TREE, ROW_TEXT, "last_error", .mode = 0400,
+	  .time = TIME_MOUNTED, .show = show_group_last_error },
+	{ KIND_GROUP, KIND_GROUPS, LEVEL_GROUP, ROW_DIR, .many = &each_group, .mode = 0700,
+	  .time = TIME_GROUPS, .make = group_snapshot_make, .link = group_link,
+	  .remove = group_remove, .rename = group_rename },
+	{ KIND_GROUP_MEMBER, KIND_GROUP, LEVEL_GROUP_ITEM, ROW_LINK, .many = &each_group_member,
+	  .mode = LINK, .time = TIME_GROUPS, .show = show_group_member,
+	  .remove = group_member_remove, .stays = "rm takes the VM out of the group" },
+	{ KIND_GROUP_SNAPSHOT, KIND_GROUP, LEVEL_GROUP_ITEM, ROW_DIR, .many = &each_group_snapshot,
+	  .mode = 0500, .time = TIME_GROUP_SNAPSHOT, .remove = group_snapshot_remove,
+	  .stays = "it is as its snapshots of the VMs are" },
+	{ KIND_GROUP_PART, KIND_GROUP_SNAPSHOT, LEVEL_GROUP_PART, ROW_LINK, .many = &each_group_part,
+	  .mode = LINK, .time = TIME_GROUP_SNAPSHOT, .show = show_group_part,
+	  .stays = "it goes with the snapshot of the VM" },
+	{ KIND_GROUP_KWS, KIND_GROUP, LEVEL_GROUP, ROW_DIR, ".kws", .mode = 0700,
+	  .time = TIME_GROUPS },
+	{ KIND_GROUP_LAST_ERROR, KIND_GROUP_KWS, LEVEL_GROUP, ROW_TEXT, "last_error", .mode = 0400,
+	  .time = TIME_GROUPS, .show = show_group_last_error },
+
+	{ KIND_POOLS, KIND_ROOT, LEVEL_TREE, ROW_DIR, "pool", .mode = 0755, .time = TIME_POOLS,
+	  .link = pool_link },
+	{ KIND_POOLS_KWS, KIND_POOLS, LEVEL_TREE, ROW_DIR, ".kws", .mode = 0700,
+	  .time = TIME_MOUNTED },
+	{ KIND_POOLS_LAST_ERROR, KIND_POOLS_KWS, LEVEL_TREE, ROW_TEXT, "last_error", .mode = 0400,
+	  .time = TIME_MOUNTED, .show = show_pools_last_error },
+	{ KIND_POOL, KIND_POOLS, LEVEL_POOL, ROW_LINK, .many = &each_pool, .mode = LINK,
+	  .time = TIME_POOLS, .show = show_pool, .remove = pool_remove, .rename = pool_rename,
+	  .replace = pool_replace },
+
+	/* For who mounts alone: by what is written there one VM takes the place of another,
+	 * whoever they were given to. */
+	{ KIND_RECOVERY, KIND_ROOT, LEVEL_TREE, ROW_DIR, "recovery", .mode = 0700,
+	  .time = TIME_LIST, .refresh = vms_refresh },
+	{ KIND_RECOVERY_KWS, KIND_RECOVERY, LEVEL_TREE, ROW_DIR, ".kws", .mode = 0700,
+	  .time = TIME_MOUNTED },
+	{ KIND_RECOVERY_LAST_ERROR, KIND_RECOVERY_KWS, LEVEL_TREE, ROW_TEXT, "last_error",
+	  .mode = 0400, .time = TIME_MOUNTED, .show = show_recovery_last_error },
+	{ KIND_WEIGHTS, KIND_RECOVERY, LEVEL_TREE, ROW_TEXT, "weights", .mode = 0644,
+	  .time = TIME_MOUNTED, .show = show_weights, .store = store_weights,
+	  .lines_max = WEIGHTS_TEXT_MAX },
+	{ KIND_THRESHOLD, KIND_RECOVERY, LEVEL_TREE, ROW_TEXT, "threshold", .mode = 0644,
+	  .time = TIME_MOUNTED, .show = show_threshold, .store = store_threshold },
+	{ KIND_MEASURE, KIND_RECOVERY, LEVEL_TREE, ROW_TEXT, "measure", .mode = 0644,
+	  .time = TIME_MOUNTED, .show = show_measure, .store = store_measure },
+	{ KIND_RECOVERY_POLICY, KIND_RECOVERY, LEVEL_TREE, ROW_TEXT, "policy", .mode = 0644,
+	  .time = TIME_MOUNTED, .show = show_recovery_policy, .store = store_recovery_policy },
+	{ KIND_RECOVERY_VM, KIND_RECOVERY, LEVEL_VM, ROW_DIR, .many = &each_recovery_vm,
+	  .mode = FOLDER_TO_READ, .time = TIME_VM, .refresh = vm_refresh,
+	  .stays = "a VM's directory comes and goes with the VM: virsh undefine, virsh domrename" },
+
+	/* Costly: for each of a thousand VMs it is a thousand comparisons. */
+	{ KIND_CANDIDATES, KIND_RECOVERY_VM, LEVEL_VM, ROW_TEXT, "candidates", .mode = READ_ONLY,
+	  .time = TIME_VM, .show = show_candidates, .costly = true },
+
+	{ KIND_FEATURES, KIND_RECOVERY_VM, LEVEL_VM, ROW_TEXT, "features", .mode = CONTROL,
+	  .time = TIME_VM, .show = show_features, .store = store_features,
+	  .lines_max = FEATURES_TEXT_MAX },
+	{ KIND_FEATURES_ASK, KIND_RECOVERY_VM, LEVEL_VM, ROW_TEXT, "ask", .mode = CONTROL,
+	  .time = TIME_VM, .show = show_ask_help, .store = store_ask, .action = true },
+
+	{ KIND_RECOVER, KIND_RECOVERY_VM, LEVEL_VM, ROW_TEXT, "recover", .mode = CONTROL,
+	  .time = TIME_VM, .show = show_recover_help, .store = store_recover, .action = true },
+	{ KIND_RECOVERY_AUTO, KIND_RECOVERY_VM, LEVEL_VM, ROW_TEXT, "auto", .mode = CONTROL,
+	  .time = TIME_VM, .show = show_recovery_auto, .store = store_recovery_auto },
+	{ KIND_RECOVERY_REPORT, KIND_RECOVERY_VM, LEVEL_VM, ROW_TEXT, "report", .mode = READ_ONLY,
+	  .time = TIME_VM, .show = show_recovery_report },
 
 	{ KIND_LOST_FOUND, KIND_ROOT, LEVEL_TREE, ROW_DIR, "lost+found", .mode = 0700,
 	  .time = TIME_ORPHANS, .refresh = orphans_refresh },

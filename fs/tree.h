@@ -24,6 +24,16 @@ struct node {
 	const struct snapshot_disk *disk;  /* of `snapshot`, or NULL */
 	struct orphan_list *orphans;       /* a reference, or NULL */
 	const struct orphan *orphan;       /* of `orphans` */
+	struct group_list *groups;         /* a reference, or NULL */
+	const struct vm_group *group;      /* of `groups` */
+	const struct group_member *member; /* of `group`, or NULL */
+	const struct group_snapshot *group_snapshot; /* the same */
+	const struct group_part *part;     /* of `group_snapshot`, or NULL */
+	struct pool_list *pools;           /* a reference, or NULL */
+	const struct pool *pool;           /* of `pools`, or NULL */
+	struct clone_list *clones;         /* a reference, or NULL */
+	const struct clone *clone;         /* of `clones` */
+	struct vm *clone_vm;               /* a reference; NULL if it is not defined */
 };
 
 enum row_type {
@@ -32,10 +42,14 @@ enum row_type {
 	ROW_TEXT,  /* rendered when it is opened */
 	ROW_IMAGE, /* a disk of a snapshot */
 	ROW_ORPHAN, /* a file that nobody needs */
+	ROW_EVENTS, /* grows by what happens */
 };
 
 /* What a row is about, and so what of a key says which one it is. */
-enum level { LEVEL_TREE, LEVEL_VM, LEVEL_JOB, LEVEL_SNAPSHOT, LEVEL_DISK };
+enum level {
+	LEVEL_TREE, LEVEL_POOL, LEVEL_GROUP, LEVEL_GROUP_ITEM, LEVEL_GROUP_PART,
+	LEVEL_VM, LEVEL_JOB, LEVEL_CLONE, LEVEL_SNAPSHOT, LEVEL_DISK,
+};
 
 /* Which moment is shown as mtime. */
 enum row_time {
@@ -44,6 +58,12 @@ enum row_time {
 	TIME_VM,       /* when the VM's list of snapshots last changed */
 	TIME_SNAPSHOT, /* when the snapshot was taken */
 	TIME_ORPHANS,  /* when an orphan last came or went */
+	TIME_PAGE,     /* when the dashboard was made */
+	TIME_GROUPS,   /* when something about groups last changed */
+	TIME_GROUP_SNAPSHOT, /* when a group's snapshot was taken */
+	TIME_POOLS,    /* when something about pools last changed */
+	TIME_CLONES,   /* when the newest clone of the snapshot was made */
+	TIME_CLONE,    /* when it was made */
 };
 
 /* Told of each thing that a row with many stands for. */
@@ -60,6 +80,13 @@ struct many {
 	size_t (*count)(struct fs *fs, const struct node *dir);
 };
 
+/* As `find`, where it is as good to list. */
+bool many_find(struct fs *fs, const struct node *dir, const struct row *row, const char *name,
+	       struct key *ret);
+
+/* For `count`, likewise. */
+size_t many_count(struct fs *fs, const struct node *dir, const struct row *row);
+
 struct row {
 	enum kind kind;
 	enum kind in; /* the directory it lies in */
@@ -73,6 +100,9 @@ struct row {
 	 * that is not is read past the page cache. */
 	bool lasting;
 
+	/* ROW_TEXT: too much to be rendered only to tell its size, which is 0 as in procfs. */
+	bool costly;
+
 	/* ROW_IMAGE: a name is the disk's target and this. */
 	const char *suffix;
 	enum disk_shape shape;
@@ -83,16 +113,25 @@ struct row {
 	/* ROW_TEXT, ROW_LINK: writes what is read, a text with its newline, a link without. */
 	int (*show)(struct fs *fs, const struct node *n, FILE *out, struct err *err);
 
+	/* ROW_TEXT: how many bytes `show` would write, where that is known without doing it. */
+	size_t (*length)(const struct node *n);
+
 	/* ROW_TEXT that can be written: does what one line (without its newline)
 	 * says. A refusal is returned, else `done` is called once. */
 	int (*store)(struct fs *fs, const struct node *n, const char *line, engine_done *done,
 		     void *opaque, struct err *err);
+
+	/* ROW_TEXT that can be written: it has lines, of so many bytes at most together, which may
+	 * come in several writes. `store` is told all that was written by then. 0: it has one. */
+	size_t lines_max;
 
 	/* ROW_TEXT that is asked: a line that is written is a question, and what is read from
 	 * the same open file afterwards is the answer (a text, freed by the caller), which is
 	 * set before `done` is called. What nobody asked reads as `show` says. */
 	int (*ask)(struct fs *fs, const struct node *n, const char *line, char **ret_answer,
 		   engine_done *done, void *opaque, struct err *err);
+
+	enum knob knob; /* of those files that are one */
 
 	/* An action: it reads as a help line that begins with #, which does
 	 * nothing when it is written. */
@@ -103,11 +142,18 @@ struct row {
 	/* ROW_DIR: mkdir of `name` in it. NULL: refused. */
 	void (*make)(struct fs *fs, const struct node *dir, const char *name, engine_done *done,
 		     void *opaque);
+	/* ROW_DIR: ln -s of `target` to `name` in it. A refusal is returned, else `done` is called
+	 * once. NULL: refused. */
+	int (*link)(struct fs *fs, const struct node *dir, const char *name, const char *target,
+		    engine_done *done, void *opaque, struct err *err);
 	/* rmdir of it, or rm if it is a file; mv of it inside its directory. NULL: refused
 	 * with `stays`. */
 	void (*remove)(struct fs *fs, const struct node *n, engine_done *done, void *opaque);
 	void (*rename)(struct fs *fs, const struct node *n, const char *name, engine_done *done,
 		       void *opaque);
+	/* mv of it onto another of its kind, if there is one. NULL: as `rename`. */
+	void (*replace)(struct fs *fs, const struct node *n, const char *name, engine_done *done,
+			void *opaque);
 	const char *stays; /* why it is neither removed nor renamed; NULL has a default */
 
 	/* chown and chmod of it are the VM's. */

@@ -6,7 +6,6 @@
 #include "fs/core.h"
 
 #include "common/cleanup.h"
-#include "common/log.h"
 
 #include <errno.h>
 #include <linux/fs.h>
@@ -44,12 +43,37 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	if (!dir.row->make) {
 		err_set(&err, EPERM, "'%s' cannot be made here: a snapshot is made by mkdir in the "
 			"directory of its VM", name);
-		refuse(fs, req, dir.vm, &err);
+		refuse_at(fs, req, &dir, &err);
 		return;
 	}
 	p = pending_new(fs, req, &dir, reply_made);
 	p->name = xstrdup(name);
 	dir.row->make(fs, &dir, p->name, pending_done, p);
+}
+
+/* ---- ln -s ---- */
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	cleanup_node struct node dir = NODE_INIT;
+	struct fs *fs = FS(req);
+	struct err err = ERR_INIT;
+	struct pending *p;
+
+	if (node_open_ino(fs, parent, &dir, &err) < 0) {
+		fuse_reply_err(req, err.code);
+		return;
+	}
+	if (!dir.row->link) {
+		forbid_making(req, parent, name);
+		return;
+	}
+	p = pending_new(fs, req, &dir, reply_made);
+	p->name = xstrdup(name);
+	if (dir.row->link(fs, &dir, name, target, pending_done, p, &err) < 0) {
+		pending_free(p);
+		refuse_at(fs, req, &dir, &err);
+	}
 }
 
 /* ---- rmdir, rm and mv ---- */
@@ -81,7 +105,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	if (!n.row->remove) {
 		err_set(&err, EPERM, "'%s' cannot be removed: %s", name, why_it_stays(n.row));
-		refuse(fs, req, n.vm, &err);
+		refuse_at(fs, req, &n, &err);
 		return;
 	}
 	n.row->remove(fs, &n, pending_done, pending_new(fs, req, &n, pending_reply_ok));
@@ -93,19 +117,11 @@ static const char *why_file_stays(const struct row *row)
 	return row->stays ? row->stays : "nothing but rmdir of a snapshot deletes";
 }
 
-/* For good: so there is a trace of it. */
-static void reply_deleted(struct pending *p)
-{
-	log_info("%s was deleted", p->name);
-	fuse_reply_err(p->req, 0);
-}
-
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	cleanup_node struct node n = NODE_INIT;
 	struct fs *fs = FS(req);
 	struct err err = ERR_INIT;
-	struct pending *p;
 
 	if (find_subject(fs, parent, name, &n, &err) < 0) {
 		fuse_reply_err(req, err.code);
@@ -113,12 +129,10 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	if (!n.row->remove) {
 		err_set(&err, EPERM, "'%s' cannot be removed: %s", name, why_file_stays(n.row));
-		refuse(fs, req, n.vm, &err);
+		refuse_at(fs, req, &n, &err);
 		return;
 	}
-	p = pending_new(fs, req, &n, reply_deleted);
-	p->name = xstrdup(name);
-	n.row->remove(fs, &n, pending_done, p);
+	n.row->remove(fs, &n, pending_done, pending_new(fs, req, &n, pending_reply_ok));
 }
 
 /*
@@ -133,10 +147,10 @@ static int check_rename(const struct node *n, fuse_ino_t parent, fuse_ino_t new_
 		return err_set(err, EPERM, "'%s' cannot be renamed: %s", name,
 			       why_it_stays(n->row));
 	if (parent != new_parent)
-		return err_set(err, EPERM, "the snapshot '%s' cannot be moved out of the directory "
-			       "of its VM", name);
+		return err_set(err, EPERM, "'%s' cannot be moved out of the directory that it is in",
+			       name);
 	if (flags & ~RENAME_NOREPLACE)
-		return err_set(err, EINVAL, "snapshots cannot be exchanged in one step");
+		return err_set(err, EINVAL, "two cannot be exchanged in one step");
 	return 0;
 }
 
@@ -144,6 +158,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	       const char *new_name, unsigned flags)
 {
 	cleanup_node struct node n = NODE_INIT;
+	void (*rename)(struct fs *fs, const struct node *n, const char *name, engine_done *done,
+		       void *opaque);
 	struct fs *fs = FS(req);
 	struct err err = ERR_INIT;
 
@@ -152,11 +168,11 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 		return;
 	}
 	if (check_rename(&n, parent, new_parent, name, flags, &err) < 0) {
-		refuse(fs, req, n.vm, &err);
+		refuse_at(fs, req, &n, &err);
 		return;
 	}
-	n.row->rename(fs, &n, new_name, pending_done,
-		      pending_new(fs, req, &n, pending_reply_ok));
+	rename = n.row->replace && !(flags & RENAME_NOREPLACE) ? n.row->replace : n.row->rename;
+	rename(fs, &n, new_name, pending_done, pending_new(fs, req, &n, pending_reply_ok));
 }
 
 /* ---- chown, chmod, truncate, touch ---- */
@@ -239,7 +255,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	if (node_open_ino(fs, ino, &n, &err) < 0)
 		fuse_reply_err(req, err.code);
 	else if (check_setattr(fs, &n, attr, to_set, &err) < 0)
-		refuse(fs, req, n.vm, &err);
+		refuse_at(fs, req, &n, &err);
 	else if (n.row->owned && (to_set & SET_OWNER))
 		set_owner(fs, req, &n, attr, to_set);
 	else

@@ -3,6 +3,10 @@
  * What a copy keeps of where it came from: `cp -a`, `rsync -X` and `tar --xattrs`
  * take user.kws.* along with the images. On directories and images, not on texts.
  * They are only read: to all that would set one the kernel answers EOPNOTSUPP.
+ *
+ * Of other namespaces (ACLs, labels of SELinux, capabilities) there is nothing here, and
+ * they are said to be unsupported instead of empty: `ls -l`, which would ask for
+ * two of each file, then asks once.
  */
 #include "fs/core.h"
 
@@ -101,7 +105,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	if (text)
 		reply(req, text, length, size);
 	else
-		fuse_reply_err(req, ENODATA);
+		fuse_reply_err(req, strncmp(name, "user.", 5) == 0 ? ENODATA : EOPNOTSUPP);
 }
 
 /* Also where there are none there is a list: tar complains where there is not. */

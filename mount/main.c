@@ -14,6 +14,7 @@
 #include "fs/fs.h"
 #include "mount/daemon.h"
 #include "mount/fsck.h"
+#include "mount/journal.h"
 #include "mount/mountpoint.h"
 #include "mount/options.h"
 
@@ -65,7 +66,7 @@ static int serve(struct fs *fs, const struct options *o, const char *mountpoint,
 	struct engine_options engine_options = {
 		.uri = o->uri, .state_dir = o->state_dir, .store = o->store,
 		.overlay_options = o->overlay_options, .max_depth = o->max_depth,
-		.mountpoint = mountpoint,
+		.mountpoint = mountpoint, .hooks = o->hooks, .hook_timeout = o->hook_timeout,
 		.uid = o->uid, .gid = o->gid, .mode = 0777 & ~o->umask,
 	};
 	struct engine *e = NULL;
@@ -137,6 +138,7 @@ int main(int argc, char **argv)
 		break;
 	case ACTION_MOUNT:
 		log_open(o.log_target, o.log_level);
+		journal_use(o.log_target);
 		r = run(&o, &err);
 		if (r < 0)
 			complain(&o, &err);

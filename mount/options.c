@@ -21,7 +21,9 @@
 #define DEFAULT_STATE "/var/lib/kws"
 #define DEFAULT_UMASK 0077
 
-_Static_assert(DEPTH_DEFAULT == 128, "options_help says so");
+#define HOOK_TIMEOUT_MOST (24 * 60 * 60)
+
+_Static_assert(DEPTH_DEFAULT == 128 && HOOK_TIMEOUT_DEFAULT == 60, "options_help says so");
 
 const char options_help[] =
 	"Usage: kwsfs [-o OPTIONS] [URI] [MOUNTPOINT]\n"
@@ -43,6 +45,8 @@ const char options_help[] =
 	"                     of new overlays, as after qemu-img create -o\n"
 	"                     (extended_l2=on:cluster_size=128k)\n"
 	"     max_depth=N     layers that the chain of a disk may have (128)\n"
+	"     hooks=DIR       programs to run before and after snapshot, revert and delete\n"
+	"     hook_timeout=N  seconds that each may take (60)\n"
 	"     allow_other     other users may look in, as far as modes let them\n"
 	"     uid=, gid=      owner of a VM's directory until it is changed (who mounts)\n"
 	"     umask=OCTAL     what is taken from mode 0777 of it (077)\n"
@@ -120,6 +124,17 @@ static int set_max_depth(struct options *o, const char *value, struct err *err)
 	return 0;
 }
 
+static int set_hook_timeout(struct options *o, const char *value, struct err *err)
+{
+	unsigned long n;
+
+	if (parse_number(value, 10, HOOK_TIMEOUT_MOST, &n) < 0 || n == 0)
+		return err_set(err, EINVAL, "hook_timeout=%s: it is a number of seconds from 1 to %d",
+			       value, HOOK_TIMEOUT_MOST);
+	o->hook_timeout = n;
+	return 0;
+}
+
 /* TARGET[:LEVEL] */
 static int set_log(struct options *o, const char *value, struct err *err)
 {
@@ -184,7 +199,8 @@ static void set_overlay_options(struct options *o, const char *value)
 
 enum token {
 	OPT_URI, OPT_STATE, OPT_STORE, OPT_ALLOW_OTHER, OPT_UID, OPT_GID, OPT_UMASK,
-	OPT_FOREGROUND, OPT_LOG, OPT_OVERLAY_OPTIONS, OPT_MAX_DEPTH, OPT_RO,
+	OPT_FOREGROUND, OPT_LOG, OPT_OVERLAY_OPTIONS, OPT_MAX_DEPTH, OPT_HOOKS, OPT_HOOK_TIMEOUT,
+	OPT_RO,
 };
 
 static char *const tokens[] = {
@@ -193,7 +209,8 @@ static char *const tokens[] = {
 	[OPT_GID] = (char *)"gid", [OPT_UMASK] = (char *)"umask",
 	[OPT_FOREGROUND] = (char *)"foreground", [OPT_LOG] = (char *)"log",
 	[OPT_OVERLAY_OPTIONS] = (char *)"overlay_options",
-	[OPT_MAX_DEPTH] = (char *)"max_depth", [OPT_RO] = (char *)"ro", NULL,
+	[OPT_MAX_DEPTH] = (char *)"max_depth", [OPT_HOOKS] = (char *)"hooks",
+	[OPT_HOOK_TIMEOUT] = (char *)"hook_timeout", [OPT_RO] = (char *)"ro", NULL,
 };
 
 /* There are no devices, set-user-id files or programs in the tree, and access
@@ -255,6 +272,10 @@ static int set_option(struct options *o, enum token token, const char *value, st
 		return 0;
 	case OPT_MAX_DEPTH:
 		return set_max_depth(o, value, err);
+	case OPT_HOOKS:
+		return set_dir(&o->hooks, "hooks", value, err);
+	case OPT_HOOK_TIMEOUT:
+		return set_hook_timeout(o, value, err);
 	case OPT_RO:
 		return err_set(err, EINVAL, "kwsfs cannot be mounted read-only: use modes to let "
 			       "somebody only read");
@@ -421,5 +442,6 @@ void options_clear(struct options *o)
 	free(o->state_dir);
 	free(o->store);
 	free(o->overlay_options);
+	free(o->hooks);
 	*o = (struct options){ .action = ACTION_HELP };
 }

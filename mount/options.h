@@ -20,6 +20,8 @@ struct options {
 	char *store; /* NULL: beside the disks */
 	char *overlay_options; /* NULL: what is best */
 	unsigned max_depth;
+	char *hooks; /* NULL: none */
+	unsigned hook_timeout;
 	bool allow_other;
 	bool foreground;
 	uid_t uid;

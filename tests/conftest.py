@@ -12,11 +12,19 @@ from chain import SIZE, Chain
 from commands import run
 from fault_table import FaultTable
 from kwsmount import Mount
-from libvirtd import Libvirtd
+from libvirtd import private_libvirtd
 from vm import VM
 
 LIB = pathlib.Path(__file__).with_name("lib")
 FAULTS = FaultTable()
+
+
+def pytest_runtest_logreport(report):
+    """In the process that prints, whichever one the test ran in."""
+    if report.when == "call":
+        for name, row in report.user_properties:
+            if name == "fault":
+                FAULTS.add(*row)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -24,9 +32,11 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture
-def fault_table():
-    """Printed when all is over."""
-    return FAULTS
+def add_fault(request):
+    """What came of a fault, for the table that is printed when all is over: FaultTable.add."""
+    def add(*row):
+        request.node.user_properties.append(("fault", row))
+    return add
 
 
 @pytest.fixture(scope="session")
@@ -48,12 +58,8 @@ def base():
 
 @pytest.fixture(scope="session")
 def libvirtd(base):
-    daemon = Libvirtd(base / "libvirt")
-    try:
-        daemon.start()
+    with private_libvirtd(base / "libvirt") as daemon:
         yield daemon
-    finally:
-        daemon.stop()
 
 
 @pytest.fixture(scope="session")
@@ -74,9 +80,15 @@ def folder(base, request):
 
 
 @pytest.fixture
-def mount(libvirtd, folder):
+def mount_class():
+    """Which kwsfs it is; for a file of tests to say another."""
+    return Mount
+
+
+@pytest.fixture
+def mount(libvirtd, folder, mount_class):
     """kwsfs, running."""
-    mounted = Mount(libvirtd, folder / "mount")
+    mounted = mount_class(libvirtd, folder / "mount")
     try:
         yield mounted.start()
     finally:

@@ -9,7 +9,7 @@
 #include "common/cleanup.h"
 #include "common/mem.h"
 #include "common/vec.h"
-#include "engine/domain-xml.h"
+#include "engine/xml-tree.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -214,6 +214,64 @@ static int fake_destroy(struct hv *hv, const char *uuid, struct err *err)
 		return r;
 	remove_of(f, uuid, "live.xml");
 	return end_change(f, err);
+}
+
+/* An element in the place of what is there of its namespace; NULL: of none. */
+static char *with_metadata(const char *xml, const char *namespace, const char *prefix,
+			   const char *element)
+{
+	cleanup(xml_doc_free_p) xmlDoc *doc = NULL, *fresh = NULL;
+	xmlNode *metadata, *added;
+
+	if (xml_doc_parse(xml, "domain", &doc, NULL) < 0)
+		abort();
+	metadata = xml_child_or_new(xmlDocGetRootElement(doc), "metadata");
+	for (xmlNode *n = metadata->children, *next; n; n = next) {
+		next = n->next;
+		if (n->ns && streq((const char *)n->ns->href, namespace))
+			xml_remove(n);
+	}
+	if (element) {
+		fresh = xmlParseDoc((const xmlChar *)element);
+		added = xmlDocCopyNode(xmlDocGetRootElement(fresh), doc, 1);
+		xmlAddChild(metadata, added);
+		xmlSetNs(added, xmlNewNs(added, (const xmlChar *)namespace, (const xmlChar *)prefix));
+	}
+	return xml_print(xmlDocGetRootElement(doc));
+}
+
+/* First of what runs, then of the config, as libvirt does it. */
+static int fake_set_metadata(struct hv *hv, const char *uuid, const char *namespace,
+			     const char *prefix, const char *element, struct err *err)
+{
+	static const char *const files[] = { "live.xml", "config.xml" };
+	struct fake *f = (struct fake *)hv;
+	int r = begin_change(f, err);
+
+	for (size_t i = 0; i < 2 && r >= 0; i++) {
+		cleanup_free char *xml = read_of(f, uuid, files[i]), *edited = NULL;
+
+		if (!xml)
+			continue;
+		edited = with_metadata(xml, namespace, prefix, element);
+		write_of(f, uuid, files[i], edited);
+	}
+	return r < 0 ? r : end_change(f, err);
+}
+
+/* ---- holding a VM for a moment: a domain of the fake's does nothing by itself ---- */
+
+static int fake_hold(struct hv *hv, const char *uuid, struct err *err)
+{
+	struct fake *f = (struct fake *)hv;
+	int r = begin_change(f, err);
+
+	return r < 0 ? r : end_change(f, err);
+}
+
+static bool fake_agent_answers(struct hv *hv, const char *uuid)
+{
+	return false;
 }
 
 /* ---- snapshots ---- */
@@ -439,6 +497,12 @@ static int fake_commit(struct hv *hv, const char *uuid, const char *target, cons
 	return err_set(err, EOPNOTSUPP, "the fake runs no VM");
 }
 
+static int fake_copy(struct hv *hv, const char *uuid, const char *target, const char *xml,
+		     struct err *err)
+{
+	return err_set(err, EOPNOTSUPP, "the fake runs no VM");
+}
+
 static int fake_job(struct hv *hv, const char *uuid, const char *target, struct hv_job *ret,
 		    struct err *err)
 {
@@ -462,6 +526,12 @@ static const struct hv_ops fake_ops = {
 	.sync = fake_sync,
 	.start = fake_start,
 	.destroy = fake_destroy,
+	.set_metadata = fake_set_metadata,
+	.suspend = fake_hold,
+	.resume = fake_hold,
+	.agent_answers = fake_agent_answers,
+	.freeze = fake_hold,
+	.thaw = fake_hold,
 	.snapshots = fake_snapshots,
 	.snapshot_children = fake_snapshot_children,
 	.snapshot_xml = fake_snapshot_xml,
@@ -469,6 +539,7 @@ static const struct hv_ops fake_ops = {
 	.snapshot_redefine = fake_snapshot_redefine,
 	.snapshot_forget = fake_snapshot_forget,
 	.commit = fake_commit,
+	.copy = fake_copy,
 	.job = fake_job,
 	.job_abort = fake_job_abort,
 };

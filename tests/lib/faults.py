@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What can go wrong around a mounted kwsfs: its steps, the programs, the file system, the disk."""
+import concurrent.futures
 import contextlib
 import errno
 import os
 import shutil
 import subprocess
 
-from commands import run
+from commands import run, wait_until
 from kwsmount import BUILD, Mount
 
 STEPS = run(BUILD / "tests" / "lib" / "list-steps").split()  # "delete.bury", ...
+# What is done with clones, and with features, has tests of its own.
+CLONE_STEPS = [step for step in STEPS if step.split(".")[0] in ("clone", "unclone", "promote", "claim")]
+FEATURE_STEPS = [step for step in STEPS if step.startswith("features.")]
 
 # The qemu-img that kwsfs finds.
 QEMU_IMG = """#!/bin/sh
@@ -17,6 +21,9 @@ QEMU_IMG = """#!/bin/sh
 exec strace -o /dev/null -e inject={how} {real} "$@"
 """
 NO_FSYNC = "fsync,fdatasync:error=EIO"
+
+# What is done to clones while it happens, and the word for the hook.
+CLONE_FAULTS = {"step fails": "fail", "kwsfs killed": "kill", "libvirtd killed": "pause"}
 
 
 @contextlib.contextmanager
@@ -94,6 +101,29 @@ class FaultyMount(Mount):
     def go(self):
         """Lets a step go on that waits."""
         os.close(os.open(self.faults / "go", os.O_WRONLY))
+
+    def break_in(self, verb, step, when, word, broken=None):
+        """Calls verb, and breaks it at a step. With `pause` that waits until something is `broken`:
+        libvirtd, if nothing else is said. Returns what verb failed with, or None; kwsfs runs again."""
+        if broken is None:
+            broken = self.libvirtd.killed() if word == "pause" else contextlib.nullcontext()
+        self.arm(step, when, word)
+        with concurrent.futures.ThreadPoolExecutor(1) as other:
+            trying = other.submit(verb)
+            try:
+                wait_until(lambda: not self.armed or trying.done(), f"{step} is reached", 30)
+                wait_until(lambda: not self.armed, f"{step} is reached", 30)
+                with broken:
+                    if word == "pause":
+                        self.go()
+                    error = trying.exception(timeout=60)
+            except BaseException:
+                self.give_up()
+                raise
+        assert error is None or isinstance(error, OSError), error
+        if word == "kill":
+            self.start_again()
+        return error
 
     @contextlib.contextmanager
     def qemu_img_fails(self):

@@ -10,6 +10,10 @@
  * block is all of the same 64-bit words, made from n, so that a torn one shows.
  *
  * The console tells "written N" for what surely lies on the disks.
+ *
+ * With `-first TTY` or `-second TTY` there are two guests, in step. The first one tells each
+ * number to the second one when it is on its own disk, and goes on when that has it, too. So at
+ * any one moment the first one's highest number is that of the second one, or one more.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -34,6 +38,34 @@ static uint64_t slots_of(int fd)
 	return bytes / BLOCK;
 }
 
+static void tell(int tty, uint64_t n)
+{
+	if (write(tty, &n, sizeof(n)) != sizeof(n)) {
+		perror("tty");
+		exit(1);
+	}
+}
+
+static void hear(int tty, uint64_t n)
+{
+	uint64_t heard = 0;
+
+	for (size_t got = 0; got < sizeof(heard);) {
+		ssize_t part = read(tty, (char *)&heard + got, sizeof(heard) - got);
+
+		if (part <= 0) {
+			perror("tty");
+			exit(1);
+		}
+		got += part;
+	}
+	if (heard != n) {
+		fprintf(stderr, "%llx came instead of %llx\n", (unsigned long long)heard,
+			(unsigned long long)n);
+		exit(1);
+	}
+}
+
 static void fill(uint64_t *block, uint64_t n)
 {
 	for (size_t i = 0; i < BLOCK / sizeof(*block); i++)
@@ -42,10 +74,19 @@ static void fill(uint64_t *block, uint64_t n)
 
 int main(int argc, char **argv)
 {
-	int fds[8], n_disks = 0;
+	int fds[8], n_disks = 0, tty = -1;
+	int first = argc > 2 && strcmp(argv[1], "-first") == 0;
+	int second = argc > 2 && strcmp(argv[1], "-second") == 0;
 	uint64_t *block;
 
-	for (int i = 1; i < argc && n_disks < 8; i++) {
+	if (first || second) {
+		tty = open(argv[2], O_RDWR | O_NOCTTY);
+		if (tty < 0) {
+			perror(argv[2]);
+			return 1;
+		}
+	}
+	for (int i = first || second ? 3 : 1; i < argc && n_disks < 8; i++) {
 		fds[n_disks] = open(argv[i], O_RDWR | O_DIRECT);
 		if (fds[n_disks] < 0) {
 			perror(argv[i]);
@@ -59,12 +100,18 @@ int main(int argc, char **argv)
 	printf("writing to %d disks\n", n_disks);
 	for (uint64_t n = 1; n_disks > 0; n++) {
 		fill(block, n);
+		if (second)
+			hear(tty, n);
 		for (int i = 0; i < n_disks; i++) {
 			if (pwrite(fds[i], block, BLOCK, n % slots_of(fds[i]) * BLOCK) != BLOCK) {
 				perror("pwrite");
 				return 1;
 			}
 		}
+		if (first || second)
+			tell(tty, n);
+		if (first)
+			hear(tty, n);
 		if (n % TELL_EVERY == 0)
 			printf("written %llu\n", (unsigned long long)n);
 	}

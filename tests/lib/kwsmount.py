@@ -65,6 +65,10 @@ class Mount:
         return try_run(BUILD / "mount" / "kwsfs", "fsck", *arguments, "-o", self.options,
                        self.libvirtd.uri)
 
+    @property
+    def vms(self):
+        return set(os.listdir(self.point / "snapshots")) - {".kws"}
+
     def of(self, vm):
         return Tree(self, vm)
 
@@ -76,6 +80,16 @@ class SteppingMount(Mount):
     def __init__(self, libvirtd, folder, at_step):
         super().__init__(libvirtd, folder)
         self.environ = dict(self.environ, KWS_AT_STEP=str(at_step))
+
+
+class RememberingMount(Mount):
+    """One that has no time to read everything when it starts, see remembering-kwsfs.c."""
+    program = BUILD / "tests" / "lib" / "remembering-kwsfs"
+
+
+class ImpatientMount(Mount):
+    """One that recovers a VM again at once, see impatient-kwsfs.c."""
+    program = BUILD / "tests" / "lib" / "impatient-kwsfs"
 
 
 class Tree:
@@ -147,7 +161,7 @@ class Tree:
                 chain = json.loads(run("qemu-img", "info", "-U", "--backing-chain",
                                        "--output=json", top))
                 needed |= {layer["filename"] for layer in chain}
-        assert self.vm.images == needed
+        assert self.vm.images == needed, (self.vm.images, needed)
         assert os.listdir(self.mount.point / "lost+found") == [".kws"]
         if not self.vm.running:
             self.check_disks(needed, leaks)
@@ -159,6 +173,6 @@ class Tree:
             done = try_run("qemu-img", "check", "-q", layer)
             assert done.returncode in ((0, 3) if leaks else (0,)), done.stdout + done.stderr
         for target, top in self.vm.active.items():
-            flat = self.mount.folder / "flat"
+            flat = self.mount.folder / f"flat-{self.vm.name}"  # others may be checked at the same time
             run("qemu-img", "convert", "-O", "raw", top, flat)
             assert flat.read_bytes() == bytes(self.vm.content[target]), target

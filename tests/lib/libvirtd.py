@@ -14,17 +14,25 @@ libvirt.registerErrorHandler(lambda context, error: None, None)
 
 
 class Libvirtd:
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, enter=()):
+        """enter: the command by which it is started somewhere else, in a network namespace for instance."""
+        self.folder, self.enter = folder, enter
         self.uri = run(SCRIPT, "uri", folder).strip()
         self.environ = dict(os.environ, LC_ALL="C.UTF-8", LIBVIRT_DEFAULT_URI=self.uri)
 
     def start(self):
-        run(SCRIPT, "start", self.folder)
+        run(*self.enter, SCRIPT, "start", self.folder)
 
     def kill(self):
         """As kill -9 of libvirtd; the VMs go on."""
         run(SCRIPT, "kill", self.folder)
+
+    @contextlib.contextmanager
+    def killed(self):
+        """It is dead as long as the block runs."""
+        self.kill()
+        yield
+        self.start()
 
     def terminate(self):
         """Ends libvirtd properly; the VMs go on."""
@@ -59,3 +67,15 @@ class Libvirtd:
         with self.domain(name) as domain:
             return {snapshot.getName(): snapshot.getXMLDesc()
                     for snapshot in domain.listAllSnapshots()}
+
+
+@contextlib.contextmanager
+def private_libvirtd(folder, enter=()):
+    """One that runs as long as the block, with its VMs. It makes the folder's parent, too."""
+    folder.parent.mkdir(exist_ok=True)
+    daemon = Libvirtd(folder, enter)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.stop()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Servers from Debian's packages, with a configuration of their own, on a port of the loopback.
-samba and nfs-ganesha are unpacked by tests/lib/install, not installed: nothing of them is
+samba, nfs-ganesha, tgt and prometheus are unpacked by tests/lib/install, not installed: nothing of them is
 started with the machine, and nothing of theirs is configured."""
 import contextlib
 import os
@@ -8,7 +8,7 @@ import pathlib
 import socket
 import subprocess
 
-from commands import try_run, wait_until
+from commands import run, try_run, wait_until
 
 UNPACKED = pathlib.Path(__file__).parents[2] / "build" / "servers"
 LIBRARIES = UNPACKED / "usr" / "lib" / "x86_64-linux-gnu"
@@ -97,7 +97,7 @@ NFSV4 {{
 	UseGetpwnam = true;
 }}
 EXPORT {{
-	Export_Id = 1; Path = "{path}"; Pseudo = /kws; Access_Type = RO; Squash = No_Root_Squash;
+	Export_Id = 1; Path = "{path}"; Pseudo = /kws; Access_Type = {access}; Squash = No_Root_Squash;
 	SecType = sys; Filesystem_id = 1.1; FSAL {{ Name = VFS; }}
 }}
 LOG {{ Default_Log_Level = EVENT; }}
@@ -105,12 +105,13 @@ LOG {{ Default_Log_Level = EVENT; }}
 
 
 @contextlib.contextmanager
-def nfs(folder, path):
-    """Exports a mount read-only over NFS 4; gives a function that makes URLs for libnfs."""
-    port = free_port()
+def nfs(folder, path, access="RO", port=None):
+    """Exports a mount over NFS 4; gives a function that makes URLs for libnfs."""
+    port = port or free_port()
     (folder / "recovery").mkdir(parents=True)
     conf = folder / "ganesha.conf"
-    conf.write_text(GANESHA_CONF.format(port=port, folder=folder, path=path, libraries=LIBRARIES))
+    conf.write_text(GANESHA_CONF.format(port=port, folder=folder, path=path, libraries=LIBRARIES,
+                                         access=access))
 
     def url(name):
         return f"nfs://127.0.0.1/kws/{name}?version=4&nfsport={port}"
@@ -120,3 +121,38 @@ def nfs(folder, path):
                  lambda: try_run("nfs-ls", url("")).returncode == 0,
                  [LIBRARIES, UNPACKED / "usr/lib/ganesha"]):
         yield url
+
+
+IQN = "iqn.2026-11.example.kws:golden"
+
+
+@contextlib.contextmanager
+def iscsi(folder, path, port, user=None, password=None):
+    """Serves a file as LUN 1 of IQN, read-only, to initiators on this machine; with a user's name to
+    those only that know the password (CHAP)."""
+    folder.mkdir(exist_ok=True)
+    environ = dict(os.environ, TGT_IPC_SOCKET=str(folder / "control"))
+
+    def admin(mode, op, *options):
+        return run(UNPACKED / "usr/sbin/tgtadm", "--lld", "iscsi", "--mode", mode, "--op", op, *options,
+                   env=environ)
+
+    def answers():
+        with contextlib.suppress(AssertionError):
+            admin("target", "show")
+            return True
+
+    with running(folder, ["env", f"TGT_IPC_SOCKET={folder}/control", UNPACKED / "usr/sbin/tgtd", "-f",
+                          "--iscsi", f"portal=127.0.0.1:{port}"], answers):
+        admin("target", "new", "--tid", "1", "-T", IQN)
+        admin("logicalunit", "new", "--tid", "1", "--lun", "1", "--backing-store", path)
+        admin("logicalunit", "update", "--tid", "1", "--lun", "1", "--params", "readonly=1")
+        if user:
+            admin("account", "new", "--user", user, "--password", password)
+            admin("account", "bind", "--tid", "1", "--user", user)
+        admin("target", "bind", "--tid", "1", "--initiator-address", "127.0.0.1")
+        try:
+            yield
+        finally:
+            admin("target", "delete", "--force", "--tid", "1")
+            admin("system", "delete")

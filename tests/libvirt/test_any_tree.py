@@ -3,13 +3,20 @@
 kwsfs was there or not. Whatever was done, what is shown reads as it did, or is refused with a reason."""
 import contextlib
 import errno
+import itertools
 import json
 import os
+import shutil
+import threading
 
+import libvirt
 import pytest
 
 from commands import refused, run, wait_until
 from kwsmount import Mount
+
+CDROM = """<disk type='file' device='cdrom'><source file='/{number}.iso'/><target dev='sda' bus='sata'/>
+<readonly/></disk></devices>"""
 
 both = pytest.mark.parametrize("running", [True, False])
 # Whether kwsfs runs while others change the tree.
@@ -546,4 +553,88 @@ def test_a_disk_that_copies_on_read(mount, new_vm):
     vm.virsh("qemu-monitor-command", "web1", "--hmp",
              'qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend "read 4096 4096"')
     assert vm.running
+    tree.check()
+
+
+@pytest.mark.parametrize("moved,running", [("three", True), ("three", False), ("active", False)])
+def test_a_layer_that_is_away(tree, vm, folder, moved, running):
+    """On a store that is not mounted just now, for example. What it lies on is not known: so
+    nothing is merged or deleted that it may need."""
+    for number, name in enumerate(("one", "two", "three")):
+        vm.write("vda", number + 1, number << 16, 1 << 20)
+        tree.mkdir(name)
+    if running:
+        vm.start()
+    layer = vm.active["vda"] if moved == "active" else vm.snapshot_layers()[moved]["vda"]
+    files = vm.images
+    shutil.move(layer, folder / "away")
+    tree.rmdir("two")
+    with refused(errno.EIO):
+        tree.sync()
+    assert f"{layer} is missing" in tree.kws("last_error")
+    assert vm.images == files - {layer}
+    shutil.move(folder / "away", layer)
+    wait_until(lambda: "tombstones 0" in tree.kws("status"), "it is tried again")
+    tree.check()
+    tree.check_files()
+
+
+def test_what_is_listed_while_libvirt_tells_of_news(tree, vm, libvirtd):
+    """Each definition is an event, after which kwsfs looks by itself, at all snapshots if there is
+    another disk. Who lists the VM then sees what is there now, and not what such a look has found a
+    moment before."""
+    ended = threading.Event()
+
+    def define_again_and_again():
+        connection = libvirt.open(libvirtd.uri)
+        xml = connection.lookupByName("web1").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        for number in itertools.count():
+            if ended.is_set():
+                break
+            connection.defineXML(xml.replace("</devices>", CDROM.format(number=number)))
+        connection.close()
+
+    names = [f"s{number}" for number in range(30)]
+    for name in names:
+        tree.mkdir(name)
+    others = threading.Thread(target=define_again_and_again)
+    others.start()
+    try:
+        with libvirtd.domain("web1") as domain:
+            while names:
+                for name in names[-3:]:
+                    domain.snapshotLookupByName(name).delete(
+                        libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+                del names[-3:]
+                assert tree.names == set(names)
+    finally:
+        ended.set()
+        others.join()
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_leaf_whose_parent_virsh_has_forgotten(tree, vm, mount, away):
+    """libvirt writes into the child that it was made of its parent's layer. There is no overlay on
+    the child's own layer any more that would say otherwise: but it was known before."""
+    for number, name in enumerate(("zero", "one", "two")):
+        vm.write("vda", number + 1, 0, 1 << 20)
+        tree.mkdir(name)
+    tree.revert("zero")
+    tree.sync()
+    if away:
+        mount.stop()
+    vm.virsh("snapshot-delete", "web1", "one", "--metadata")
+    del tree.reference["one"]
+    if away:
+        mount.start()
+    tree.check()
+    mount.stop()
+    mount.start()
+    tree.check()
+    vm.write("vda", 3, 0, 1 << 20)
+    tree.mkdir("three")
+    tree.sync()
+    tree.check()
+    tree.rmdir("two")
+    tree.sync()
     tree.check()

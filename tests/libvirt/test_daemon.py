@@ -37,7 +37,7 @@ def test_in_the_background(libvirtd, folder, point):
     """When the command returns, the mount answers."""
     run(KWSFS, "-o", f"state={folder}/state,log=syslog", libvirtd.uri, point)
     pid = process_of(folder / "state")
-    assert os.listdir(point / "snapshots") == []
+    assert os.listdir(point / "snapshots") == [".kws"]
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
     run("fusermount3", "-u", point)
@@ -70,7 +70,7 @@ def test_readiness_for_systemd(libvirtd, folder, point):
                                    env=environ, stderr=subprocess.DEVNULL)
         said = listener.recv(1000).decode()
         assert "READY=1" in said and f"MAINPID={process.pid}" in said
-        assert os.listdir(point / "snapshots") == []
+        assert os.listdir(point / "snapshots") == [".kws"]
         process.terminate()
         assert "STOPPING=1" in listener.recv(1000).decode()
         assert process.wait(timeout=30) == 0

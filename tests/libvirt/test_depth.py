@@ -107,11 +107,11 @@ def test_the_limit_of_a_vm_and_of_the_mount(libvirtd, folder, vm):
     tree = mount.of(vm)
     try:
         mount.start()
-        assert tree.kws("max_depth") == "3"
+        assert tree.kws("max_depth") == "3 default"
         make(tree, vm, "one", "two")
         refuse(tree, depth=4)
         set_limit(tree, 4)
-        for wrong in "1", "201", "-3", "3 4", "0x7", "", "no":
+        for wrong in "0", "1", "201", "-3", "3 4", "0x7", "", "no":
             with refused(errno.EINVAL):
                 set_limit(tree, wrong)
         assert tree.kws("max_depth") == "4"
@@ -119,26 +119,33 @@ def test_the_limit_of_a_vm_and_of_the_mount(libvirtd, folder, vm):
         mount.start()
         assert tree.kws("max_depth") == "4"
         make(tree, vm, "three")
-        set_limit(tree, 0)
-        assert tree.kws("max_depth") == "3"
+        set_limit(tree, "default")
+        assert tree.kws("max_depth") == "3 default"
         refuse(tree, depth=5)
     finally:
         mount.stop()
 
 
-def test_a_registry_that_has_no_limits_yet(tree, vm, mount):
-    """Written by the version before."""
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_registry_of_an_earlier_version(tree, vm, mount, version):
+    """It had no limits, and then a column for them."""
     (tree / ".kws" / "quiesce").write_text("no")
     os.chmod(tree.path, 0o750)
     make(tree, vm, "one")
     mount.stop()
     registry = sqlite3.connect(mount.folder / "state" / "registry.db")
-    registry.execute("ALTER TABLE vm DROP COLUMN max_depth")
-    registry.execute("PRAGMA user_version=2")
+    registry.executescript("DROP TABLE policy; DROP TABLE ran; "
+                           "ALTER TABLE snapshot DROP COLUMN expires")
+    if version == 3:
+        registry.execute("ALTER TABLE vm ADD COLUMN max_depth INTEGER NOT NULL DEFAULT 0")
+        registry.execute("UPDATE vm SET max_depth = 7")
+    registry.execute(f"PRAGMA user_version={version}")
+    registry.commit()
     registry.close()
     for _ in range(2):
         mount.start()
-        assert tree.kws("quiesce") == "no" and tree.kws("max_depth") == "128"
+        assert tree.kws("quiesce") == "no"
+        assert tree.kws("max_depth") == ("7" if version == 3 else "128 default")
         assert os.stat(tree.path).st_mode & 0o777 == 0o750
         tree.check()
         mount.stop()

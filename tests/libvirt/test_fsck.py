@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from commands import refused, run, sync, try_run
+from commands import refused, run, sync, try_run, wait_until
 from kwsmount import BUILD
 from test_walk import SEEDS, STEPS, Walk
 
@@ -343,7 +343,7 @@ def test_tombstones_of_an_earlier_boot(alone, tree, vm):
     assert alone.dump() == before
     assert alone("-y") == CLEAN
     tree.mount.start()
-    assert "tombstones 2" in tree.kws("status")
+    wait_until(lambda: "tombstones 2" in tree.kws("status"), "they are counted")
     tree.check()
 
 

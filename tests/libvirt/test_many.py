@@ -23,7 +23,7 @@ def test_a_hundred_snapshots(tree, vm):
     tree.check_files()
     vm.stop()
     tree.revert("s049")
-    assert tree.kws("status").splitlines()[1] == f"snapshots {HUNDRED - 3}"
+    assert f"snapshots {HUNDRED - 3}" in tree.kws("status").splitlines()
     for name in sorted(tree.reference):
         tree.rmdir(name)
     tree.check_files()

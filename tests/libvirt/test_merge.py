@@ -161,8 +161,12 @@ exec strace -f -o {log} -P {path} -e trace=pwrite64,fdatasync \
 @pytest.mark.parametrize("call, when", [("pwrite64", 1), ("pwrite64", 2), ("fdatasync", 1)])
 def test_a_pull_dies(big, mount, folder, call, when):
     """The last of these is when qemu-img has written what the layer lies on now, and not yet the
-    tables of what it copied. strace counts the calls of each thread."""
-    make_chain(big, {"s1": 4, "s2": 3, "s3": 20, "": 0})
+    tables of what it copied. strace counts the calls of each thread: there are more pieces to be
+    written than qemu-img has threads for them."""
+    make_chain(big, {"s1": 4})
+    for piece in range(12):
+        big.vm.write("vda", 2, (30 + 2 * piece) * MIB, 64 << 10)
+    make_chain(big, {"s2": 3, "s3": 20, "": 0})
     path, below, log = layer_of(big.vm, "s3"), layer_of(big.vm, "s2"), folder / "strace"
     script = KILL.format(path=path, call=call, when=when, log=log)
     with tools(mount, folder, qemu_img=script):

@@ -14,7 +14,7 @@ MAY_INCLUDE = {"common": {"common"}, "engine": {"common", "engine"}, "fs": {"com
 # What each library's headers begin with, and the only files that may include them.
 LIBRARIES = {r"libvirt/": r"engine/hv-libvirt.*", r"sqlite3": r"engine/registry.*",
              r"fuse": r"fs/.*", r"libxml/": r"engine/.*-?xml(-tree)?\.[ch]",
-             r"systemd/": r"mount/.*", r"json-c/": r"(engine/(plan|qemu-img|backing|storage-daemon)|fs/info)\.c",
+             r"systemd/": r"mount/.*", r"json-c/": r"(engine/(plan|qemu-img|backing|storage-daemon|hv-libvirt-agent)|fs/(events|info))\.c",
              r"blkid/": r"engine/partitions\.c",
              r"(zlib|zstd)": r"engine/qcow2-compressed\.c"}
 

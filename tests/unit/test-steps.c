@@ -161,9 +161,36 @@ static void start_revert(struct engine *e, const struct vm *vm, engine_done *don
 	engine_snapshot_revert(e, vm->id, id_of(vm, "s1"), 0, done, opaque);
 }
 
+/* The group that make_tree makes. */
+static uint32_t the_group(struct engine *e)
+{
+	struct group_list *list = engine_groups(e);
+	uint32_t id;
+
+	assert_int_equal(list->n, 1);
+	id = list->groups[0].id;
+	group_list_unref(list);
+	return id;
+}
+
+static void start_group_create(struct engine *e, const struct vm *vm, engine_done *done, void *o)
+{
+	engine_group_snapshot_create(e, the_group(e), "new", done, o);
+}
+
 static void start_describe(struct engine *e, const struct vm *vm, engine_done *done, void *opaque)
 {
 	engine_set_description(e, vm->id, id_of(vm, "s1"), "as it was", done, opaque);
+}
+
+static void start_features(struct engine *e, const struct vm *vm, engine_done *done, void *opaque)
+{
+	engine_set_features(e, vm->id, "language Node.JS\ndatabase MySQL\n", done, opaque);
+}
+
+static void start_no_features(struct engine *e, const struct vm *vm, engine_done *done, void *o)
+{
+	engine_set_features(e, vm->id, "\n", done, o);
 }
 
 static const struct operation {
@@ -179,6 +206,9 @@ static const struct operation {
 	{ "rename the current", start_rename_current },
 	{ "revert", start_revert },
 	{ "describe", start_describe },
+	{ "create of a group", start_group_create },
+	{ "features", start_features },
+	{ "no features", start_no_features },
 };
 
 static int run_operation(struct world *w, start_fn *start)
@@ -230,6 +260,28 @@ static void go_back(struct world *w, const char *name)
 	vm_unref(vm);
 }
 
+static void make_group(struct world *w)
+{
+	struct result made = RESULT, added = RESULT;
+	struct vm *vm = engine_vm_by_name(w->e, "web1");
+
+	engine_group_make(w->e, "shop", on_done, &made);
+	assert_int_equal(wait_for(&made), 0);
+	engine_group_add(w->e, the_group(w->e), "web1", vm->id, on_done, &added);
+	assert_int_equal(wait_for(&added), 0);
+	vm_unref(vm);
+}
+
+static void describe(struct world *w)
+{
+	struct result result = RESULT;
+	struct vm *vm = engine_vm_by_name(w->e, "web1");
+
+	engine_set_features(w->e, vm->id, "os Ubuntu 20.04\n", on_done, &result);
+	assert_int_equal(wait_for(&result), 0);
+	vm_unref(vm);
+}
+
 static void define_domain(void)
 {
 	cleanup_free char *path = xasprintf("%s/hv/" UUID "/config.xml", root);
@@ -257,6 +309,7 @@ static void make_tree(void)
 
 	define_domain();
 	world_open(&w);
+	describe(&w);
 	write_disk(&w, 1);
 	take(&w, "s1");
 	write_disk(&w, 2);
@@ -268,6 +321,7 @@ static void make_tree(void)
 	write_disk(&w, 5);
 	take(&w, "side");
 	write_disk(&w, 6);
+	make_group(&w);
 	assert_int_equal(settle(&w), 0);
 	engine_close(w.e);
 }
@@ -275,7 +329,7 @@ static void make_tree(void)
 /* ---- what the tree is ---- */
 
 struct facts {
-	char *tree;    /* names and parents, and the current one */
+	char *tree;    /* names and parents, and the current one; the VM's features */
 	char *digests; /* of each snapshot's disks and of the VM's: "name/target digest" */
 };
 
@@ -330,6 +384,9 @@ static void collect_facts(struct world *w, struct facts *ret)
 			fprintf(digests, "%s/%s %s\n", s->name, s->disks[n].target, sum);
 		}
 	}
+	for (size_t i = 0; i < vm->features.n; i++)
+		fprintf(tree, "%s %s\n", vm->features.features[i].category,
+			vm->features.features[i].value);
 	assert_int_equal(w->hv->ops->domain_xml(w->hv, UUID, true, &xml, NULL), 0);
 	assert_int_equal(domain_xml_parse(xml, &d, NULL), 0);
 	for (size_t i = 0; i < d->n_disks; i++) {
@@ -439,6 +496,21 @@ static void copy_tree(const char *template)
 	sh("rm -rf %s/images %s/hv %s/state && cp -a %s/. %s/", root, root, root, template, root);
 }
 
+/* It says that it has a snapshot if its VM has it. */
+static void check_group(struct world *w)
+{
+	struct group_list *list = engine_groups(w->e);
+	struct vm *vm = engine_vm_by_name(w->e, "web1");
+	const struct vm_group *g = &list->groups[0];
+
+	for (size_t i = 0; i < g->n_snapshots; i++) {
+		assert_int_equal(g->snapshots[i].n_parts, 1);
+		assert_non_null(vm_snapshot(vm, g->snapshots[i].parts[0].snapshot));
+	}
+	vm_unref(vm);
+	group_list_unref(list);
+}
+
 static void check_run(const struct operation *o, const struct facts *before,
 		      const struct facts *after)
 {
@@ -449,6 +521,7 @@ static void check_run(const struct operation *o, const struct facts *before,
 	if (settle(&w) < 0)
 		fail_msg("%s: the next process cannot settle it", o->name);
 	collect_facts(&w, &now);
+	check_group(&w);
 	if (!streq(now.tree, before->tree) && !streq(now.tree, after->tree))
 		fail_msg("%s: neither before nor after:\n%s", o->name, now.tree);
 	check_digests(&now, before, after);

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef KWS_COMMON_TIMESPEC_H
+#define KWS_COMMON_TIMESPEC_H
+
+#include <stdint.h>
+#include <time.h>
+
+#define NSEC_PER_SEC 1000000000LL
+
+/* Nanoseconds since the epoch, from and to. */
+static inline int64_t timespec_to_ns(const struct timespec *t)
+{
+	return t->tv_sec * NSEC_PER_SEC + t->tv_nsec;
+}
+
+static inline struct timespec timespec_from_ns(int64_t ns)
+{
+	return (struct timespec){ ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
+}
+
+/* < 0 if `a` is earlier than `b`, 0 if they are the same, > 0 if it is later. */
+static inline int timespec_compare(const struct timespec *a, const struct timespec *b)
+{
+	if (a->tv_sec != b->tv_sec)
+		return a->tv_sec < b->tv_sec ? -1 : 1;
+	return a->tv_nsec < b->tv_nsec ? -1 : a->tv_nsec > b->tv_nsec;
+}
+
+#endif
