@@ -28,6 +28,10 @@ DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
 /* How often to look by ourselves: for orders, for room, and should an event have been lost. */
 #define LOOK_EVERY_MS 100
 
+/* A job that QEMU has ended is none any more that could be asked for, but libvirt takes note of its
+ * end, and tells us, a moment later. After so many looks the event is lost. */
+#define LOOKS_FOR_EVENT 4
+
 /* Where C and F are in the chain that the VM runs with: the names by which
  * libvirt knows them. */
 struct place {
@@ -244,23 +248,27 @@ static int obey_orders(struct op *op, bool active, struct err *err)
 
 static int follow_job(struct op *op, bool active, struct err *err)
 {
-	for (;;) {
+	for (unsigned unheard = 0;;) {
 		enum wake wake = job_wait(op, active);
 		struct hv_job job = { 0 };
 		int r;
 
-		if (wake == WAKE_ENDED || wake == WAKE_FAILED)
-			return check_result(op, wake == WAKE_ENDED, err);
+		if (wake == WAKE_ENDED)
+			return check_result(op, true, err);
 		if (wake == WAKE_LOOK && !(op->plan->flags & MERGE_PIVOTING)) {
 			r = obey_orders(op, active, err);
 			if (r < 0)
 				return r;
 		}
+		/* One that failed while a job runs was an earlier job. */
 		r = job_ask(op, &job, err);
 		if (r < 0)
 			return r;
-		if (job.state == HV_JOB_NONE)
+		if (job.state == HV_JOB_NONE) {
+			if (wake != WAKE_FAILED && ++unheard < LOOKS_FOR_EVENT)
+				continue;
 			return check_result(op, false, err);
+		}
 		if ((wake == WAKE_READY || job.state == HV_JOB_READY) &&
 		    !(op->plan->flags & MERGE_PIVOTING))
 			r = pivot(op, err);
@@ -272,22 +280,32 @@ static int follow_job(struct op *op, bool active, struct err *err)
 
 int commit_live(struct op *op, struct err *err)
 {
-	cleanup(place_clear) struct place p = { 0 };
-	struct hv_job job = { 0 };
-	int r = find_place(op, &p, err);
+	bool completed = false;
 
-	if (r < 0)
-		return r;
-	if (p.base && !p.top)
-		return check_content(op, &p, false, err); /* done, while nobody looked */
-	if (!p.base)
-		return err_set(err, EIO, "the VM does not run with %s",
-			       op->plan->disks[0].below.path);
-	op->plan->flags &= ~MERGE_PIVOTING;
-	if (p.active)
-		merge_announce(op, "switch");
-	r = job_ask(op, &job, err);
-	if (r >= 0 && job.state == HV_JOB_NONE)
-		r = start_job(op, &p, err);
-	return r < 0 ? r : follow_job(op, p.active, err);
+	for (unsigned tries = 1;; tries++) {
+		cleanup(place_clear) struct place p = { 0 };
+		struct hv_job job = { 0 };
+		int r = find_place(op, &p, err);
+
+		if (r < 0)
+			return r;
+		if (p.base && !p.top)
+			return check_content(op, &p, completed, err); /* while nobody looked */
+		if (!p.base)
+			return err_set(err, EIO, "the VM does not run with %s",
+				       op->plan->disks[0].below.path);
+		op->plan->flags &= ~MERGE_PIVOTING;
+		if (p.active)
+			merge_announce(op, "switch");
+		r = job_ask(op, &job, err);
+		if (r >= 0 && job.state == HV_JOB_NONE)
+			r = start_job(op, &p, err);
+		if (r >= 0)
+			return follow_job(op, p.active, err);
+		/* The job that we took to be over, libvirt still had (-EBUSY); or it came to an
+		 * end just now, and C has left the chain (-EINVAL). */
+		if ((r != -EBUSY && r != -EINVAL) || tries == LOOKS_FOR_EVENT)
+			return r;
+		completed = job_wait(op, p.active) == WAKE_ENDED;
+	}
 }

@@ -2,6 +2,7 @@
 """Deleting: everything else stays as it is, and nothing is left over."""
 import errno
 import os
+import time
 
 import pytest
 
@@ -68,6 +69,19 @@ def test_the_name_is_free_at_once(tree, vm):
         tree.rmdir("two")
         vm.write("vda", 200 + number, 0, 4096)
         tree.mkdir("two")
+    tree.check()
+    tree.check_files()
+
+
+def test_mkdir_at_any_moment_of_a_merge(tree, vm):
+    vm.start()
+    make_chain(tree, vm)
+    for number in range(30):
+        name = ("two", "three")[number % 2]
+        tree.rmdir(name)
+        vm.write("vda", 100 + number, number << 16, 65536)
+        time.sleep(number / 1000)
+        tree.mkdir(name)
     tree.check()
     tree.check_files()
 
