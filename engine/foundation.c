@@ -56,11 +56,21 @@ char *foundation_of(const char *path, const char *format)
 
 /* A VM, and what it lies on. */
 struct tenant {
+	uint32_t vm;
 	char *name;
 	char *inside;
 };
 
 typedef vec_of(struct tenant) tenants_t;
+
+static void tenants_clear(tenants_t *tenants)
+{
+	for (size_t i = 0; i < tenants->n; i++) {
+		free(tenants->at[i].name);
+		free(tenants->at[i].inside);
+	}
+	vec_free(tenants);
+}
 
 static void list_tenants(struct engine *e, tenants_t *ret)
 {
@@ -70,27 +80,39 @@ static void list_tenants(struct engine *e, tenants_t *ret)
 		const struct slot *s = e->slots.at[i];
 
 		for (size_t n = 0; s->view && n < s->foundations.n; n++)
-			vec_push(ret, ((struct tenant){ xstrdup(s->view->name),
+			vec_push(ret, ((struct tenant){ s->id, xstrdup(s->view->name),
 							xstrdup(s->foundations.at[n]) }));
+	}
+}
+
+/* Of those that are known, the ones that lie on this snapshot. */
+static void tenants_of(struct engine *e, const struct snapshot *s, tenants_t *ret)
+{
+	cleanup(tenants_clear) tenants_t all = { 0 };
+
+	list_tenants(e, &all);
+	for (size_t i = 0; i < all.n; i++) {
+		struct tenant *t = &all.at[i];
+		struct disk_id id;
+
+		if (find_disk(e, t->inside, &id) >= 0 && id.snapshot == s->id)
+			vec_push(ret, ((struct tenant){ t->vm, steal_pointer(&t->name),
+							steal_pointer(&t->inside) }));
 	}
 }
 
 int foundation_check(struct engine *e, const struct snapshot *s, struct err *err)
 {
-	tenants_t tenants = { 0 };
-	int r = 0;
+	cleanup(tenants_clear) tenants_t known = { 0 }, still = { 0 };
 
-	list_tenants(e, &tenants);
-	for (size_t i = 0; i < tenants.n; i++) {
-		struct tenant *t = &tenants.at[i];
-		struct disk_id id;
-
-		if (r >= 0 && find_disk(e, t->inside, &id) >= 0 && id.snapshot == s->id)
-			r = err_set(err, EBUSY, "a disk of the VM %s lies on %s: merge it into that "
-				    "disk, or undefine the VM, first", t->name, t->inside);
-		free(t->name);
-		free(t->inside);
-	}
-	vec_free(&tenants);
-	return r;
+	/* One that was undefined just now is no reason to refuse anything. */
+	tenants_of(e, s, &known);
+	for (size_t i = 0; i < known.n; i++)
+		engine_vm_refresh(e, known.at[i].vm, 0);
+	if (known.n)
+		tenants_of(e, s, &still);
+	if (still.n)
+		return err_set(err, EBUSY, "a disk of the VM %s lies on %s: merge it into that "
+			       "disk, or undefine the VM, first", still.at[0].name, still.at[0].inside);
+	return 0;
 }
