@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from commands import refused, run
+from commands import refused, run, wait_until
 from kwsmount import Mount
 
 LIBVIRTS_LIMIT = 200  # layers
@@ -169,6 +169,7 @@ def test_the_most_that_libvirt_takes(libvirtd, mount, new_vm):
     refuse(tree, depth=LIBVIRTS_LIMIT + 1)
     libvirtd.kill()
     libvirtd.start()
+    wait_until(lambda: "libvirt connected" in tree.kws("status"), "it is back")
     vm.write("vda", 3, 8192, 4096)
     vm.stop()
     refuse(tree, depth=LIBVIRTS_LIMIT + 1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A cluster of web servers, all of them instances of one golden image, behind a load balancer: one
 is killed and replaced by another one, and nobody who asks for a page notices."""
+import http.client
 import os
 import re
 import signal
@@ -43,8 +44,14 @@ class Balancer:
             return answer.read().decode()
 
     def page(self):
-        """Of one of the servers: its name, its release and the address of its network card."""
-        return PAGE.fullmatch(self.get("/")).groups()
+        """Of one of the servers: its name, its release and the address of its network card. No
+        balancer can take back half an answer, of a server that is killed in the middle of it:
+        then one asks again, as browsers do."""
+        try:
+            page = self.get("/")
+        except http.client.IncompleteRead:
+            page = self.get("/")
+        return PAGE.fullmatch(page).groups()
 
     def up(self):
         """The servers that get requests."""
