@@ -222,7 +222,7 @@ static uint64_t empty_length(const struct image *image, uint64_t offset)
 
 /* The slice of `offset`; NULL where it need not be made, because nothing is there
  * for at least as long as a slice: *ret_hole then says how long. */
-static int look_up(const struct image *image, uint64_t offset, uint64_t length,
+static int look_up(struct image *image, uint64_t offset, uint64_t length,
 		   const struct slice **ret, uint64_t *ret_hole, struct err *err)
 {
 	const struct slice *slice = slice_find(&image->flat, offset);

@@ -29,7 +29,8 @@
 #define L2_COPIED (1ULL << 63)
 #define L2_COMPRESSED (1ULL << 62)
 #define L2_ZERO (1ULL << 0)
-#define SUBCLUSTERS 32
+#define SUBCLUSTER_BITS 5
+#define SUBCLUSTERS (1u << SUBCLUSTER_BITS)
 #define BATCH 1024 /* entries that are read at a time */
 
 struct qcow2 {
@@ -40,7 +41,7 @@ struct qcow2 {
 	uint64_t l1_offset;   /* where the table was seen last; atomic */
 	bool extended;
 	bool data_elsewhere;  /* in an external data file */
-	unsigned entry_words; /* of 64 bits, of an L2 entry */
+	unsigned entry_bits;  /* log2 of the words of 64 bits of an L2 entry */
 	unsigned l2_bits;     /* log2 of the entries of a table */
 };
 
@@ -64,7 +65,7 @@ int qcow2_open(int fd, const char *name, struct qcow2 **ret, struct err *err)
 	q->l1_offset = q->header->l1_offset;
 	q->extended = q->header->incompatible & QCOW2_EXTENDED_L2;
 	q->data_elsewhere = q->header->incompatible & QCOW2_DATA_FILE;
-	q->entry_words = q->extended ? 2 : 1;
+	q->entry_bits = q->extended ? 1 : 0;
 	q->l2_bits = q->header->cluster_bits - (q->extended ? 4 : 3);
 	*ret = q;
 	return 0;
@@ -160,33 +161,50 @@ static void tell(struct walk *w)
 	w->last.length = 0;
 }
 
-static bool goes_on(const struct qcow2_run *last, const struct qcow2_run *next)
+static bool goes_on(const struct qcow2_run *last, enum qcow2_kind kind, uint64_t host)
 {
-	if (!last->length || last->kind != next->kind || last->kind == QCOW2_COMPRESSED)
+	if (!last->length || last->kind != kind || kind == QCOW2_COMPRESSED)
 		return false;
-	return last->kind != QCOW2_DATA || last->host + last->length == next->host;
+	return kind != QCOW2_DATA || last->host + last->length == host;
 }
 
-static void add(struct walk *w, struct qcow2_run run)
+/* Not told in a struct: this is done for each cluster of each layer. */
+static void add(struct walk *w, uint64_t from, uint64_t to, enum qcow2_kind kind, uint64_t host)
 {
-	if (goes_on(&w->last, &run)) {
-		w->last.length += run.length;
+	struct qcow2_run *last = &w->last;
+
+	if (goes_on(last, kind, host)) {
+		last->length += to - from;
 		return;
 	}
 	tell(w);
-	w->last = run;
+	last->start = from;
+	last->length = to - from;
+	last->kind = kind;
+	last->host = host;
+	last->damage = NULL;
 }
 
 static void add_damage(struct walk *w, uint64_t from, uint64_t to, const char *what)
 {
-	add(w, (struct qcow2_run){ from, to - from, QCOW2_DAMAGED, 0, what });
+	add(w, from, to, QCOW2_DAMAGED, 0);
+	w->last.damage = w->last.damage ?: what;
 }
 
 static void add_data(struct walk *w, uint64_t from, uint64_t to, uint64_t entry)
 {
 	uint64_t within = from & (w->q->cluster - 1);
 
-	add(w, (struct qcow2_run){ from, to - from, QCOW2_DATA, (entry & OFFSET_MASK) + within });
+	add(w, from, to, QCOW2_DATA, (entry & OFFSET_MASK) + within);
+}
+
+/* How many sub-clusters from number `i` on are of the same kind as that one. */
+static unsigned count_alike(uint32_t data, uint32_t zero, unsigned i)
+{
+	uint32_t d = data >> i, z = zero >> i, differ = (d & 1 ? ~d : d) | (z & 1 ? ~z : z);
+	unsigned n = differ ? (unsigned)__builtin_ctz(differ) : SUBCLUSTERS;
+
+	return n < SUBCLUSTERS - i ? n : SUBCLUSTERS - i;
 }
 
 /* One cluster, or [from, to) of it, with sub-clusters: the low half of the bitmap
@@ -194,25 +212,17 @@ static void add_data(struct walk *w, uint64_t from, uint64_t to, uint64_t entry)
 static void add_subclusters(struct walk *w, uint64_t from, uint64_t to, uint64_t entry,
 			    uint64_t bitmap, bool allocated)
 {
-	uint64_t size = w->q->cluster / SUBCLUSTERS;
+	unsigned bits = w->q->header->cluster_bits - SUBCLUSTER_BITS;
+	uint64_t cluster = from & ~(w->q->cluster - 1);
 	uint32_t data = (uint32_t)bitmap, zero = bitmap >> 32;
 
 	if (!allocated && data) {
 		add_damage(w, from, to, "sub-clusters of a cluster that is not there");
 		return;
 	}
-	/* Most clusters are all of one kind. */
-	if (bitmap == 0) {
-		add(w, (struct qcow2_run){ from, to - from, QCOW2_UNALLOCATED });
-		return;
-	}
-	if (data == UINT32_MAX && zero == 0) {
-		add_data(w, from, to, entry);
-		return;
-	}
 	while (from < to) {
-		unsigned i = (from & (w->q->cluster - 1)) / size;
-		uint64_t end = (from & ~(size - 1)) + size;
+		unsigned i = (from - cluster) >> bits, n = count_alike(data, zero, i);
+		uint64_t end = cluster + ((uint64_t)(i + n) << bits);
 		uint32_t bit = UINT32_C(1) << i;
 
 		if (end > to)
@@ -220,11 +230,11 @@ static void add_subclusters(struct walk *w, uint64_t from, uint64_t to, uint64_t
 		if (data & zero & bit)
 			add_damage(w, from, end, "a sub-cluster that is both data and zero");
 		else if (zero & bit)
-			add(w, (struct qcow2_run){ from, end - from, QCOW2_ZERO });
+			add(w, from, end, QCOW2_ZERO, 0);
 		else if (data & bit)
 			add_data(w, from, end, entry);
 		else
-			add(w, (struct qcow2_run){ from, end - from, QCOW2_UNALLOCATED });
+			add(w, from, end, QCOW2_UNALLOCATED, 0);
 		from = end;
 	}
 }
@@ -237,7 +247,7 @@ static void add_compressed(struct walk *w, uint64_t from, uint64_t to, uint64_t 
 	else if (bitmap)
 		add_damage(w, from, to, "a compressed cluster with sub-clusters");
 	else
-		add(w, (struct qcow2_run){ from, to - from, QCOW2_COMPRESSED, entry });
+		add(w, from, to, QCOW2_COMPRESSED, entry);
 }
 
 /* The one place where an entry is understood: of one cluster, or [from, to) of it. */
@@ -257,22 +267,28 @@ static void add_cluster(struct walk *w, uint64_t from, uint64_t to, uint64_t ent
 	else if ((entry & L2_ZERO) && q->header->version < 3)
 		add_damage(w, from, to, "a zero cluster in version 2");
 	else if (entry & L2_ZERO)
-		add(w, (struct qcow2_run){ from, to - from, QCOW2_ZERO });
+		add(w, from, to, QCOW2_ZERO, 0);
 	else if (allocated)
 		add_data(w, from, to, entry);
 	else
-		add(w, (struct qcow2_run){ from, to - from, QCOW2_UNALLOCATED });
+		add(w, from, to, QCOW2_UNALLOCATED, 0);
 }
 
-/* How many entries from number `i` on say nothing: in an overlay, most do. */
-static uint64_t count_empty(const struct qcow2 *q, const uint64_t *words, uint64_t i, uint64_t n)
+static bool are_zero(const uint64_t *w)
 {
-	size_t width = q->entry_words;
-	uint64_t first = i;
+	return (w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]) == 0;
+}
 
-	while (i < n && (words[i * width] | words[i * width + width - 1]) == 0)
-		i++;
-	return i - first;
+/* How many entries from number `first` on say nothing: in an overlay, most do. */
+static uint64_t count_empty(const struct qcow2 *q, const uint64_t *words, uint64_t first, uint64_t n)
+{
+	size_t at = first << q->entry_bits, end = n << q->entry_bits;
+
+	while (at + 8 <= end && are_zero(words + at))
+		at += 8;
+	while (at < end && words[at] == 0)
+		at++;
+	return (at >> q->entry_bits) - first;
 }
 
 /* [from, to) lies within what one L2 table at `table` says. */
@@ -288,7 +304,7 @@ static void map_table(struct walk *w, uint64_t table, uint64_t from, uint64_t to
 	while (from < to) {
 		uint64_t first = from >> q->header->cluster_bits, mask = (1ULL << q->l2_bits) - 1;
 		uint64_t n = ((to - 1) >> q->header->cluster_bits) - first + 1;
-		size_t width = q->entry_words;
+		size_t width = 1u << q->entry_bits;
 
 		if (n > BATCH)
 			n = BATCH;
@@ -303,7 +319,7 @@ static void map_table(struct walk *w, uint64_t table, uint64_t from, uint64_t to
 			if (end > to)
 				end = to;
 			if (empty)
-				add(w, (struct qcow2_run){ from, end - from, QCOW2_UNALLOCATED });
+				add(w, from, end, QCOW2_UNALLOCATED, 0);
 			else
 				add_cluster(w, from, end, be64toh(words[i * width]),
 					    q->extended ? be64toh(words[i * width + 1]) : 0);
@@ -337,7 +353,7 @@ void qcow2_map(const struct qcow2 *q, uint64_t offset, uint64_t length, qcow2_ru
 			if (l1[i] & OFFSET_MASK)
 				map_table(&w, l1[i] & OFFSET_MASK, from, end);
 			else
-				add(&w, (struct qcow2_run){ from, end - from, QCOW2_UNALLOCATED });
+				add(&w, from, end, QCOW2_UNALLOCATED, 0);
 			from = end;
 		}
 	}

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define MOST_BYTES (64u << 20)
-#define BUCKETS 8192
+#define BUCKETS 65536
 
 struct entry {
 	const struct flat *flat;
@@ -213,7 +213,7 @@ static bool goes_on(const struct piece *a, const struct piece *b)
 	       (a->kind != PIECE_DATA || a->host + a->length == b->host);
 }
 
-static size_t join(struct piece *pieces, size_t n)
+static void join(struct piece *pieces, size_t n)
 {
 	size_t last = 0;
 
@@ -223,49 +223,85 @@ static size_t join(struct piece *pieces, size_t n)
 		else
 			pieces[++last] = pieces[i];
 	}
-	return last + 1;
 }
 
-static struct entry *entry_new(const struct flat *flat, uint64_t number, const struct piece *pieces,
-			       size_t n)
+/* Of pieces the first and the last of which may reach beyond it. */
+static struct entry *entry_new(const struct flat *flat, uint64_t number, uint64_t end,
+			       const struct piece *pieces, size_t n)
 {
+	uint64_t start = number << flat->slice_bits;
 	size_t size = sizeof(struct entry) + n * sizeof(*pieces);
 	struct entry *e = malloc(size);
+	struct piece *first, *last;
 
 	if (!e)
 		return NULL;
-	*e = (struct entry){ .flat = flat, .number = number, .bytes = size, .refs = 1 };
-	e->slice.start = pieces[0].start;
-	e->slice.end = pieces[n - 1].start + pieces[n - 1].length;
-	e->slice.n = n;
+	*e = (struct entry){ .flat = flat, .number = number, .bytes = size, .refs = 1,
+			     .slice = { .start = start, .end = end, .n = n } };
 	memcpy(e->slice.pieces, pieces, n * sizeof(*pieces));
+	first = &e->slice.pieces[0];
+	last = &e->slice.pieces[n - 1];
+	if (first->kind == PIECE_DATA)
+		first->host += start - first->start;
+	first->length -= start - first->start;
+	first->start = start;
+	last->length = end - last->start;
 	return e;
 }
 
-static struct entry *make(const struct flat *flat, uint64_t number)
-{
-	uint64_t start = number << flat->slice_bits, end = start + (1ULL << flat->slice_bits);
-	struct making m = { .layer = 0 };
-	struct entry *e;
+typedef vec_of(struct entry *) entries_t;
 
-	vec_push(&m.gaps, ((struct range){ start, end < flat->size ? end : flat->size }));
+/* Cuts a part of the map into slices. One for which there is no memory is left out. */
+static void cut(const struct flat *flat, uint64_t start, uint64_t end, const struct piece *pieces,
+		entries_t *ret)
+{
+	for (size_t at = 0; start < end;) {
+		uint64_t number = start >> flat->slice_bits;
+		uint64_t slice_end = (number + 1) << flat->slice_bits;
+		size_t first = at;
+		struct entry *e;
+
+		if (slice_end > end)
+			slice_end = end;
+		while (pieces[at].start + pieces[at].length < slice_end)
+			at++;
+		e = entry_new(flat, number, slice_end, pieces + first, at + 1 - first);
+		if (e)
+			vec_push(ret, e);
+		if (pieces[at].start + pieces[at].length == slice_end)
+			at++;
+		start = slice_end;
+	}
+}
+
+/* 2^step slices, the one with this number among them. */
+static void make(const struct flat *flat, uint64_t number, unsigned step, entries_t *ret)
+{
+	unsigned bits = flat->slice_bits + step;
+	uint64_t start = number >> step << bits, end = start + (1ULL << bits);
+	struct making m = { .layer = 0 };
+
+	if (end > flat->size)
+		end = flat->size;
+	vec_push(&m.gaps, ((struct range){ start, end }));
 	for (; m.layer < flat->n_layers && m.gaps.n; m.layer++)
 		ask_layer(&m, flat->layers[m.layer]);
 	for (size_t i = 0; i < m.gaps.n; i++)
 		add_hole(&m, m.gaps.at[i].start, m.gaps.at[i].end);
 	qsort(m.pieces.at, m.pieces.n, sizeof(m.pieces.at[0]), by_start);
-	e = entry_new(flat, number, m.pieces.at, join(m.pieces.at, m.pieces.n));
+	join(m.pieces.at, m.pieces.n);
+	cut(flat, start, end, m.pieces.at, ret);
 	vec_free(&m.pieces);
 	vec_free(&m.gaps);
 	vec_free(&m.left);
-	return e;
 }
 
 /* ---- what others see ---- */
 
-/* As many entries of tables as one read brings in, of the smallest clusters;
- * small enough for the first byte to come soon, large enough to be few. */
-#define SLICE_CLUSTER_BITS 10
+/* So many entries of tables, of the smallest clusters, are read for the first byte; and so
+ * many, in the end, for each further part of the map. */
+#define SLICE_CLUSTER_BITS 8
+#define STEP_MAX 3
 #define SLICE_BITS_MIN 20
 #define SLICE_BITS_MAX 26
 
@@ -306,12 +342,27 @@ const struct slice *slice_find(const struct flat *flat, uint64_t offset)
 	return with_reference(e);
 }
 
-const struct slice *slice_make(const struct flat *flat, uint64_t offset)
+const struct slice *slice_make(struct flat *flat, uint64_t offset)
 {
-	struct entry *e = make(flat, offset >> flat->slice_bits);
-	LOCK_SCOPE(&lock);
+	unsigned step = __atomic_load_n(&flat->step, __ATOMIC_RELAXED);
+	uint64_t number = offset >> flat->slice_bits;
+	const struct slice *ret = NULL;
+	entries_t made = { 0 };
 
-	return e ? with_reference(put(e)) : NULL;
+	make(flat, number, step, &made);
+	if (step < STEP_MAX)
+		__atomic_store_n(&flat->step, step + 1, __ATOMIC_RELAXED);
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < made.n; i++) {
+		bool wanted = made.at[i]->number == number;
+		struct entry *e = put(made.at[i]);
+
+		if (wanted)
+			ret = with_reference(e);
+	}
+	pthread_mutex_unlock(&lock);
+	vec_free(&made);
+	return ret;
 }
 
 void slice_unref(const struct slice *slice)

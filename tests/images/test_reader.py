@@ -132,6 +132,29 @@ def test_as_qemu_reads_it(tmp_path, number):
     assert found == wanted
 
 
+@pytest.mark.parametrize("options", ["cluster_size=65536", "cluster_size=16384,extended_l2=on",
+                                     "cluster_size=2048"])
+def test_a_large_image_in_any_order(tmp_path, options):
+    """Of many slices of the map, of which the neighbours are made at once."""
+    dice, size, below = random.Random(SEED), (700 << 20) + 512, None
+    for number in range(6):
+        layer = tmp_path / f"{number}.qcow2"
+        backing = ["-b", below, "-F", "qcow2"] if below else []
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, *backing, layer, size)
+        commands = []
+        for _ in range(40):
+            verb = dice.choice([f"write -P {dice.randrange(1, 256)}", "write -z"])
+            length = dice.randrange(1, 3 << 11) * 512  # some go over the end of a slice
+            edge = dice.randrange(1, 700) << 20
+            commands += ["-c", f"{verb} {max(0, edge - length // 2 // 512 * 512)} {length}"]
+        run("qemu-io", "-f", "qcow2", *commands, layer)
+        below = layer
+    run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", below, tmp_path / "theirs")
+    for order in "", "--shuffled":
+        run("sh", "-c", '"$0" $1 "$2" qcow2 > "$3"', DUMP, order, below, tmp_path / "ours")
+        run("cmp", tmp_path / "ours", tmp_path / "theirs")
+
+
 def test_two_hundred_layers_of_16_tib(tmp_path):
     """Nobody walks over all of it: the map, and the qcow2 that stands alone, know what is there."""
     dice, written, below = random.Random(SEED), {}, None

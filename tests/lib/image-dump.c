@@ -4,6 +4,7 @@
  *
  *   image-dump FILE FORMAT          the content of the image
  *   image-dump --errors FILE FORMAT the same; where it cannot be read, question marks
+ *   image-dump --shuffled FILE FORMAT the same, into a file, in pieces in no order
  *   image-dump --qcow2 FILE FORMAT  it as one stand-alone qcow2
  *   image-dump --map FILE FORMAT    its extents, one a line: start length kind
  */
@@ -13,7 +14,9 @@
 #include "common/cleanup.h"
 #include "common/mem.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <unistd.h>
 
 static int dump(struct image *image, struct err *err)
 {
@@ -45,6 +48,31 @@ static int dump_with_errors(struct image *image, struct err *err)
 			memset(buf, '?', n);
 		}
 		fwrite(buf, 1, n, stdout);
+	}
+	return 0;
+}
+
+/* Each piece once: an odd step goes through all of a power of two of them. */
+static int dump_shuffled(struct image *image, struct err *err)
+{
+	enum { PIECES = 1 << 12, STEP = 1597 };
+	static char buf[1 << 20];
+	uint64_t length = image_size(image) / PIECES + 1;
+
+	for (uint64_t i = 0; i < PIECES; i++) {
+		uint64_t start = i * STEP % PIECES * length;
+		uint64_t end = start + length;
+
+		for (uint64_t at = start; at < end && at < image_size(image);) {
+			size_t part = end - at < sizeof(buf) ? end - at : sizeof(buf);
+			ssize_t n = image_read(image, buf, part, at, err);
+
+			if (n < 0)
+				return n;
+			if (pwrite(STDOUT_FILENO, buf, n, at) != n)
+				return err_sys(err, errno, "cannot write");
+			at += n;
+		}
 	}
 	return 0;
 }
@@ -99,13 +127,14 @@ int main(int argc, char **argv)
 		argc == 3			      ? dump :
 		argc == 4 && streq(argv[1], "--map")    ? map :
 		argc == 4 && streq(argv[1], "--qcow2")  ? dump_qcow2 :
-		argc == 4 && streq(argv[1], "--errors") ? dump_with_errors : NULL;
+		argc == 4 && streq(argv[1], "--errors") ? dump_with_errors :
+		argc == 4 && streq(argv[1], "--shuffled") ? dump_shuffled : NULL;
 	struct image *image = NULL;
 	struct err err = ERR_INIT;
 	int r;
 
 	if (!what) {
-		fputs("usage: image-dump [--map|--qcow2|--errors] FILE FORMAT\n", stderr);
+		fputs("usage: image-dump [--map|--qcow2|--errors|--shuffled] FILE FORMAT\n", stderr);
 		return 2;
 	}
 	r = image_open(argv[argc - 2], argv[argc - 1], &image, &err);
