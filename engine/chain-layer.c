@@ -204,13 +204,19 @@ static int read_data(const struct chain_layer *layer, uint64_t at, size_t length
 }
 
 /* Shorter ones are copied faster than the kernel finds them in a mapping. */
-#define POINT_FROM 16384
+#define POINT_FROM 4096
+
+static const void *point_to(const struct chain_layer *layer, uint64_t at, size_t length)
+{
+	const void *p = length >= POINT_FROM ? mapping_at(layer->data, at, length) : NULL;
+
+	return p && (length >= MAPPING_SHORT || mapping_is_ready(layer->data, at, length)) ? p : NULL;
+}
 
 static int gather_data(const struct chain_layer *layer, uint64_t at, size_t length,
 		       struct gather *g, struct err *err)
 {
-	const void *p = length >= POINT_FROM && gather_can_point(g) ?
-				mapping_at(layer->data, at, length) : NULL;
+	const void *p = gather_can_point(g) ? point_to(layer, at, length) : NULL;
 
 	if (!p)
 		return read_data(layer, at, length, gather_room(g, length), err);

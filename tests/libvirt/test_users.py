@@ -110,3 +110,18 @@ def test_reads_past_the_cache(chain):
         assert os.preadv(fd, [buffer], SIZE + 512) == 0
     finally:
         os.close(fd)
+
+
+def test_pages_in_no_order(chain):
+    """So often that parts of the layers are mapped for it."""
+    wanted = chain.original("s3").read_bytes()
+    pages = list(range(0, SIZE // 4096 * 4096, 4096)) * 2
+    random.Random(1).shuffle(pages)
+    fd = os.open(chain.path / "s3" / "vda.raw", os.O_RDONLY | os.O_DIRECT)
+    buffer = mmap.mmap(-1, 4096)
+    try:
+        for offset in pages:
+            os.preadv(fd, [buffer], offset)
+            assert buffer[:] == wanted[offset:offset + 4096], offset
+    finally:
+        os.close(fd)
