@@ -192,11 +192,14 @@ static int pivot(struct op *op, struct err *err)
 
 static int check_stands_on_it(struct op *op, struct err *err)
 {
-	bool in_use = false;
-	int r = overlays_in_use(op, &in_use, err);
+	for (unsigned looks = 0; looks < LOOKS_FOR_EVENT; looks++) {
+		bool in_use = false;
+		int r = overlays_in_use(op, &in_use, err);
 
-	if (r < 0 || in_use)
-		return r;
+		if (r < 0 || in_use)
+			return r;
+		job_wait(op, true);
+	}
 	return err_set(err, EIO, "QEMU ended the copy of disk %s without switching over to it",
 		       disk_of(op)->target);
 }

@@ -28,10 +28,6 @@ DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
 /* How often to look by ourselves: for orders, for room, and should an event have been lost. */
 #define LOOK_EVERY_MS 100
 
-/* A job that QEMU has ended is none any more that could be asked for, but libvirt takes note of its
- * end, and tells us, a moment later. After so many looks the event is lost. */
-#define LOOKS_FOR_EVENT 4
-
 /* Where C and F are in the chain that the VM runs with: the names by which
  * libvirt knows them. */
 struct place {

@@ -68,6 +68,10 @@ void job_forget_signals(struct op *op);
  * not broken off, not when somebody wants it to end. */
 enum wake job_wait(struct op *op, bool active);
 
+/* A job that QEMU has ended is none any more that could be asked for, but libvirt takes note of its
+ * end, and tells us, a moment later. After so many looks the event is lost. */
+#define LOOKS_FOR_EVENT 4
+
 /* Also shows how far it is. */
 int job_ask(struct op *op, struct hv_job *ret, struct err *err);
 

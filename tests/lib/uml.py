@@ -44,7 +44,7 @@ mount -t ext4 -o commit=1000 /dev/mapper/part{number} {folder}
 """
 
 
-def environ(folder, build):
+def environment(folder, build):
     """What the kernel is started with, on whatever processor: see uml-xstate.c."""
     return dict(os.environ, TMPDIR=str(folder), LD_PRELOAD=f"{build}/tests/lib/uml-xstate.so")
 
@@ -107,7 +107,7 @@ class Machine:
                  f"ubd0={self.disk.path}", f"ubd1={self.log}", f"init={init}", "con=null",
                  "con0=null,fd:1", f"uml_dir={self.folder}"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-                env=environ(self.folder, os.environ["KWS_BUILD"]), start_new_session=True)
+                env=environment(self.folder, os.environ["KWS_BUILD"]), start_new_session=True)
             try:
                 process.wait(timeout)
             finally:
