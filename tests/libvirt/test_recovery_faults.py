@@ -21,27 +21,27 @@ def recovery(mount, new_vm, libvirtd):
     wait_until(lambda: remove_all(libvirtd), "the VMs have gone")
 
 
-@pytest.fixture
-def faulty(libvirtd, folder, new_vm):
-    mount = FaultyMount(libvirtd, folder / "mount")
+def recovery_over(mount, end, new_vm, libvirtd):
+    """For a fixture: over a mount of its own, which `end` ends."""
     try:
         yield Recovery(mount.start(), new_vm)
     finally:
         print(mount.log.read_text())
-        mount.give_up()
+        end()
         wait_until(lambda: remove_all(libvirtd), "the VMs have gone")
     assert "Sanitizer" not in mount.log.read_text()
 
 
 @pytest.fixture
+def faulty(libvirtd, folder, new_vm):
+    mount = FaultyMount(libvirtd, folder / "mount")
+    yield from recovery_over(mount, mount.give_up, new_vm, libvirtd)
+
+
+@pytest.fixture
 def impatient(libvirtd, folder, new_vm):
     mount = ImpatientMount(libvirtd, folder / "mount")
-    try:
-        yield Recovery(mount.start(), new_vm)
-    finally:
-        print(mount.log.read_text())
-        mount.stop()
-        wait_until(lambda: remove_all(libvirtd), "the VMs have gone")
+    yield from recovery_over(mount, mount.stop, new_vm, libvirtd)
 
 
 def test_one_that_vanishes(faulty):
