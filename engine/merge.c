@@ -343,19 +343,23 @@ static enum commit_state state_of(const struct layers *l, const struct plan_disk
  * be looked at again: it may have run and written since. Once it is not, F is
  * in its place and may have been written, and must not be committed into. But if F
  * has only taken C's place further down, nobody writes to it: then C is the one that
- * is known to be good, and as long as F is not, the merge must not be forgotten. */
+ * is known to be good, and as long as F is not, the merge must not be forgotten.
+ *
+ * If the VM was started when the data had been moved, and before anything lay on F, C is in
+ * the way of a running QEMU, and only that one can take it out of its chain. */
 static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 {
 	struct layers layers;
 	enum commit_state state;
-	bool active = false;
+	bool live, active = false;
 	int r = layers_build(op->e, op->slot, NULL, 0, &layers, err);
 
 	if (r < 0)
 		return r;
 	state = state_of(&layers, disk_of(op));
+	live = is_live(&layers, &disk_of(op)->overlay);
 	layers_clear(&layers);
-	if (state == COMMIT_WRITTEN)
+	if (state == COMMIT_WRITTEN || (state == COMMIT_OPEN && step == 1 && live))
 		*ret_from = 0;
 	else if (step == 0 && (state == COMMIT_PIVOTED || state == COMMIT_GONE))
 		*ret_from = 1;

@@ -11,6 +11,7 @@ import pytest
 
 from commands import refused, run, sync, try_run, wait_until
 from disturb import disturbed
+from faults import FaultyMount
 
 MIB = 1 << 20
 REAL = {name: shutil.which(name) for name in ("qemu-img", "qemu-storage-daemon")}
@@ -231,6 +232,35 @@ def the_job(tree):
 
 def status_of(job):
     return dict(line.split(" ", 1) for line in (job / "status").read_text().splitlines())
+
+
+@pytest.mark.parametrize("then", ["sync", "mkdir"])
+def test_the_vm_starts_when_the_data_have_been_merged(libvirtd, folder, new_vm, then):
+    """And before its disk lies on what they were merged into: only QEMU can do that then."""
+    mount = FaultyMount(libvirtd, folder / "mount").start()
+    try:
+        vm = new_vm("web1")
+        tree = mount.of(vm)
+        wait_until(tree.path.exists, "the VM is seen")
+        for number, size in (1, 1 << 20), (2, 65536), (3, 65536):
+            vm.write("vda", number, 0, size)
+            tree.mkdir(f"s{number}")
+        mount.arm("merge.references", "before", "pause")
+        tree.rmdir("s1")
+        wait_until(lambda: not mount.armed, "the data are merged")
+        vm.start()
+        mount.go()
+        if then == "mkdir":
+            tree.mkdir("s4")
+        tree.sync()
+        assert vm.running and "tombstones 0" in tree.kws("status")
+        tree.check()
+        vm.stop()
+        tree.check_files()
+    finally:
+        print(mount.log.read_text())
+        mount.give_up()
+    assert "Sanitizer" not in mount.log.read_text()
 
 
 def test_a_job_is_seen_and_canceled(big, mount, folder):
