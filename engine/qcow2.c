@@ -305,12 +305,22 @@ static void map_table(struct walk *w, uint64_t table, uint64_t from, uint64_t to
 		uint64_t first = from >> q->header->cluster_bits, mask = (1ULL << q->l2_bits) - 1;
 		uint64_t n = ((to - 1) >> q->header->cluster_bits) - first + 1;
 		size_t width = 1u << q->entry_bits;
+		uint64_t at;
 
 		if (n > BATCH)
 			n = BATCH;
-		if (!read_table(q, table + (first & mask) * width * 8, words, n * width)) {
-			add_damage(w, from, to, "an L2 table that is cut off");
-			return;
+		at = table + (first & mask) * width * 8;
+		if (!read_table(q, at, words, n * width)) {
+			n = 1;
+			if (!read_table(q, at, words, width)) {
+				uint64_t end = (first + 1) << q->header->cluster_bits;
+
+				if (end > to)
+					end = to;
+				add_damage(w, from, end, "an L2 table that is cut off");
+				from = end;
+				continue;
+			}
 		}
 		for (uint64_t i = 0; i < n && from < to;) {
 			uint64_t empty = count_empty(q, words, i, n), many = empty ?: 1;
@@ -341,9 +351,15 @@ void qcow2_map(const struct qcow2 *q, uint64_t offset, uint64_t length, qcow2_ru
 
 		if (n > BATCH)
 			n = BATCH;
-		if (!read_l1(q, first, l1, n)) {
-			add_damage(&w, from, to, "an L1 table that is cut off");
-			break;
+		/* What is damaged is told of each entry, however many were asked for. */
+		if (!read_l1(q, first, l1, n) && !read_l1(q, first, l1, n = 1)) {
+			uint64_t end = (first + 1) << table_bits;
+
+			if (end > to)
+				end = to;
+			add_damage(&w, from, end, "an L1 table that is cut off");
+			from = end;
+			continue;
 		}
 		for (uint64_t i = 0; i < n; i++) {
 			uint64_t end = (first + i + 1) << table_bits;
