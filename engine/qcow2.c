@@ -291,10 +291,19 @@ static uint64_t count_empty(const struct qcow2 *q, const uint64_t *words, uint64
 	return (at >> q->entry_bits) - first;
 }
 
+/* Where number `i` of pieces of 2^bits bytes ends; `to`, if that comes before. */
+static uint64_t end_of(uint64_t i, unsigned bits, uint64_t to)
+{
+	uint64_t end = (i + 1) << bits;
+
+	return end < to ? end : to;
+}
+
 /* [from, to) lies within what one L2 table at `table` says. */
 static void map_table(struct walk *w, uint64_t table, uint64_t from, uint64_t to)
 {
 	const struct qcow2 *q = w->q;
+	unsigned bits = q->header->cluster_bits;
 	uint64_t words[BATCH * 2];
 
 	if (table % q->cluster) {
@@ -302,32 +311,25 @@ static void map_table(struct walk *w, uint64_t table, uint64_t from, uint64_t to
 		return;
 	}
 	while (from < to) {
-		uint64_t first = from >> q->header->cluster_bits, mask = (1ULL << q->l2_bits) - 1;
-		uint64_t n = ((to - 1) >> q->header->cluster_bits) - first + 1;
+		uint64_t first = from >> bits, mask = (1ULL << q->l2_bits) - 1;
+		uint64_t n = ((to - 1) >> bits) - first + 1;
 		size_t width = 1u << q->entry_bits;
-		uint64_t at;
+		uint64_t at = table + (first & mask) * width * 8;
 
 		if (n > BATCH)
 			n = BATCH;
-		at = table + (first & mask) * width * 8;
-		if (!read_table(q, at, words, n * width)) {
-			n = 1;
-			if (!read_table(q, at, words, width)) {
-				uint64_t end = (first + 1) << q->header->cluster_bits;
+		/* What is damaged is told of each entry, however many were asked for. */
+		if (!read_table(q, at, words, n * width) && !read_table(q, at, words, width * (n = 1))) {
+			uint64_t end = end_of(first, bits, to);
 
-				if (end > to)
-					end = to;
-				add_damage(w, from, end, "an L2 table that is cut off");
-				from = end;
-				continue;
-			}
+			add_damage(w, from, end, "an L2 table that is cut off");
+			from = end;
+			continue;
 		}
 		for (uint64_t i = 0; i < n && from < to;) {
 			uint64_t empty = count_empty(q, words, i, n), many = empty ?: 1;
-			uint64_t end = (first + i + many) << q->header->cluster_bits;
+			uint64_t end = end_of(first + i + many - 1, bits, to);
 
-			if (end > to)
-				end = to;
 			if (empty)
 				add(w, from, end, QCOW2_UNALLOCATED, 0);
 			else
@@ -351,21 +353,16 @@ void qcow2_map(const struct qcow2 *q, uint64_t offset, uint64_t length, qcow2_ru
 
 		if (n > BATCH)
 			n = BATCH;
-		/* What is damaged is told of each entry, however many were asked for. */
 		if (!read_l1(q, first, l1, n) && !read_l1(q, first, l1, n = 1)) {
-			uint64_t end = (first + 1) << table_bits;
+			uint64_t end = end_of(first, table_bits, to);
 
-			if (end > to)
-				end = to;
 			add_damage(&w, from, end, "an L1 table that is cut off");
 			from = end;
 			continue;
 		}
 		for (uint64_t i = 0; i < n; i++) {
-			uint64_t end = (first + i + 1) << table_bits;
+			uint64_t end = end_of(first + i, table_bits, to);
 
-			if (end > to)
-				end = to;
 			if (l1[i] & OFFSET_MASK)
 				map_table(&w, l1[i] & OFFSET_MASK, from, end);
 			else
