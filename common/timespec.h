@@ -18,6 +18,15 @@ static inline struct timespec timespec_from_ns(int64_t ns)
 	return (struct timespec){ ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
 }
 
+/* When `ms` milliseconds are over, for pthread_cond_clockwait: CLOCK_MONOTONIC, which nobody sets. */
+static inline struct timespec monotonic_in(int64_t ms)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return timespec_from_ns(timespec_to_ns(&now) + ms * (NSEC_PER_SEC / 1000));
+}
+
 /* < 0 if `a` is earlier than `b`, 0 if they are the same, > 0 if it is later. */
 static inline int timespec_compare(const struct timespec *a, const struct timespec *b)
 {

@@ -9,6 +9,7 @@
  * Nobody who lists waits for it for more than a second (refresh.c says why): then what
  * was found last is shown.
  */
+#include "common/timespec.h"
 #include "engine/core.h"
 #include "engine/orphans.h"
 
@@ -81,9 +82,8 @@ static void do_spaces(struct engine *e)
 	pthread_mutex_lock(&e->lock);
 	if (e->house.first || e->stopping || e->house.orphans_refresh.wanted)
 		return;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += SPACE_EVERY + 1; /* so that they are due by then */
-	pthread_cond_timedwait(&e->house.wake, &e->lock, &until);
+	until = monotonic_in((SPACE_EVERY + 1) * 1000LL); /* so that they are due by then */
+	pthread_cond_clockwait(&e->house.wake, &e->lock, CLOCK_MONOTONIC, &until);
 }
 
 void *house_thread(void *engine)

@@ -13,6 +13,7 @@
 #include "engine/hv-libvirt.h"
 
 #include "common/mem.h"
+#include "common/timespec.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -20,7 +21,7 @@
 
 #define KEEPALIVE_SECONDS 5
 #define KEEPALIVE_COUNT 3
-#define RECONNECT_SECONDS 1
+#define RECONNECT_MS 1000
 
 /* ---- errors ---- */
 
@@ -190,11 +191,10 @@ static int connect_once(struct libvirt *l, virConnectPtr *ret, struct err *err)
 /* True if it is time to end. The lock is held. */
 static bool pause_before_next_try(struct libvirt *l)
 {
-	struct timespec until;
+	struct timespec until = monotonic_in(RECONNECT_MS);
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += RECONNECT_SECONDS;
-	while (!l->closing && pthread_cond_timedwait(&l->changed, &l->lock, &until) != ETIMEDOUT)
+	while (!l->closing &&
+	       pthread_cond_clockwait(&l->changed, &l->lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)
 		;
 	return l->closing;
 }

@@ -19,6 +19,7 @@
  */
 #include "engine/merge.h"
 
+#include "common/timespec.h"
 #include "engine/domain-xml.h"
 
 #include <errno.h>
@@ -109,21 +110,18 @@ static bool is_ordered(const struct op *op, bool active)
 enum wake job_wait(struct op *op, bool active)
 {
 	struct engine *e = op->e;
-	struct timespec until;
+	struct timespec until = monotonic_in(LOOK_EVERY_MS);
 	enum hv_job_event event;
 	LOCK_SCOPE(&e->lock);
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += LOOK_EVERY_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
 	for (;;) {
 		if (take_signal(op->slot, op->plan->disks[0].target, &event))
 			return event == HV_JOB_EVENT_READY ? WAKE_READY :
 			       event == HV_JOB_EVENT_COMPLETED ? WAKE_ENDED : WAKE_FAILED;
 		if (is_ordered(op, active) && !(op->plan->flags & MERGE_PIVOTING))
 			return WAKE_LOOK;
-		if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
+		if (pthread_cond_clockwait(&e->changed, &e->lock, CLOCK_MONOTONIC, &until) ==
+		    ETIMEDOUT)
 			return WAKE_LOOK;
 	}
 }

@@ -10,6 +10,7 @@
  * collection to step aside. That one gives up its place at the next point
  * where nothing is half done, and is queued again behind the operation.
  */
+#include "common/timespec.h"
 #include "engine/checksums.h"
 #include "engine/failover.h"
 #include "engine/pool.h"
@@ -269,12 +270,11 @@ static struct slot *first_busy(struct slot *const *slots, size_t n)
 static struct slot *wait_for_all(struct engine *e, struct slot *const *slots, size_t n,
 				 unsigned seconds)
 {
-	struct timespec until;
+	struct timespec until = monotonic_in(seconds * 1000LL);
 
-	clock_gettime(CLOCK_REALTIME, &until); /* as the condition has it */
-	until.tv_sec += seconds;
 	while (first_busy(slots, n) && !e->failover.stopping)
-		if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
+		if (pthread_cond_clockwait(&e->changed, &e->lock, CLOCK_MONOTONIC, &until) ==
+		    ETIMEDOUT)
 			break;
 	return first_busy(slots, n);
 }

@@ -152,14 +152,13 @@ static bool is_over(const struct timespec *due)
 void refresh_wait(struct engine *e, const struct refresh *refresh)
 {
 	uint64_t wanted = refresh->ended + (refresh->running ? 2 : 1);
-	struct timespec until;
+	struct timespec until = monotonic_in(WAIT_MS);
 
 	if (refresh->running && is_over(&refresh->due))
 		return;
-	clock_gettime(CLOCK_REALTIME, &until); /* as the condition has it */
-	until.tv_sec += WAIT_MS / 1000;
 	while (refresh->ended < wanted && !e->stopping)
-		if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
+		if (pthread_cond_clockwait(&e->changed, &e->lock, CLOCK_MONOTONIC, &until) ==
+		    ETIMEDOUT)
 			break;
 }
 
@@ -197,8 +196,7 @@ void engine_vms_refresh(struct engine *e)
 
 void refresh_begin(struct refresh *refresh)
 {
-	clock_gettime(CLOCK_MONOTONIC, &refresh->due);
-	refresh->due.tv_sec += WAIT_MS / 1000;
+	refresh->due = monotonic_in(WAIT_MS);
 	refresh->wanted = false;
 	refresh->running = true;
 }

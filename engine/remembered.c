@@ -70,13 +70,12 @@ static bool is_verified(struct engine *e, uint32_t vm_id)
 /* A look, or a task of the VM, that is under way does it as well. */
 static void wait_for_verification(struct engine *e, uint32_t vm_id)
 {
-	struct timespec until;
+	struct timespec until = monotonic_in(1000);
 	LOCK_SCOPE(&e->lock);
 
-	clock_gettime(CLOCK_REALTIME, &until); /* as the condition has it */
-	until.tv_sec++;
 	while (slot_by_id(e, vm_id)->unverified && !e->stopping)
-		if (pthread_cond_timedwait(&e->changed, &e->lock, &until) == ETIMEDOUT)
+		if (pthread_cond_clockwait(&e->changed, &e->lock, CLOCK_MONOTONIC, &until) ==
+		    ETIMEDOUT)
 			break;
 }
 
