@@ -306,7 +306,7 @@ def test_killed_while_it_fills(pool, tree, vm, mount):
     pool.wait_for(20)
     # One that was made twice, because it was not known yet that it had been made, goes.
     wait_until(lambda: set(mount.libvirtd.virsh("list", "--all", "--name").split()) - others
-               == set(pool.instances("spare")), "libvirt has no others", deadline=20)
+               == set(pool.instances("spare")), "libvirt has no others")
     pool.set("spare", 0)
     pool.wait_for(0)
     pool.path.unlink()
