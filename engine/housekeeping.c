@@ -83,7 +83,7 @@ static void do_spaces(struct engine *e)
 	if (e->house.first || e->stopping || e->house.orphans_refresh.wanted)
 		return;
 	until = monotonic_in((SPACE_EVERY + 1) * 1000LL); /* so that they are due by then */
-	pthread_cond_clockwait(&e->house.wake, &e->lock, CLOCK_MONOTONIC, &until);
+	cond_wait_until(&e->house.wake, &e->lock, &until);
 }
 
 void *house_thread(void *engine)

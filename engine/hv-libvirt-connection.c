@@ -193,8 +193,7 @@ static bool pause_before_next_try(struct libvirt *l)
 {
 	struct timespec until = monotonic_in(RECONNECT_MS);
 
-	while (!l->closing &&
-	       pthread_cond_clockwait(&l->changed, &l->lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)
+	while (!l->closing && cond_wait_until(&l->changed, &l->lock, &until))
 		;
 	return l->closing;
 }

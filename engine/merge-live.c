@@ -120,8 +120,7 @@ enum wake job_wait(struct op *op, bool active)
 			       event == HV_JOB_EVENT_COMPLETED ? WAKE_ENDED : WAKE_FAILED;
 		if (is_ordered(op, active) && !(op->plan->flags & MERGE_PIVOTING))
 			return WAKE_LOOK;
-		if (pthread_cond_clockwait(&e->changed, &e->lock, CLOCK_MONOTONIC, &until) ==
-		    ETIMEDOUT)
+		if (!cond_wait_until(&e->changed, &e->lock, &until))
 			return WAKE_LOOK;
 	}
 }

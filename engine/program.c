@@ -2,6 +2,7 @@
 #include "engine/program.h"
 
 #include "common/cleanup.h"
+#include "common/timespec.h"
 #include "common/vec.h"
 
 #include <errno.h>
@@ -224,11 +225,9 @@ static int ms_until(const struct timespec *due)
 /* Reads what it says until it has ended, or `seconds` are over: false. */
 static bool listen_until_end(struct program *p, int pidfd, unsigned seconds)
 {
-	struct timespec due;
+	struct timespec due = monotonic_in(seconds * 1000LL);
 	int ms;
 
-	clock_gettime(CLOCK_MONOTONIC, &due);
-	due.tv_sec += seconds;
 	while ((ms = ms_until(&due)) > 0) {
 		struct pollfd fds[2] = { { pidfd, POLLIN, 0 }, { p->error, POLLIN, 0 } };
 

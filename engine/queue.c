@@ -273,8 +273,7 @@ static struct slot *wait_for_all(struct engine *e, struct slot *const *slots, si
 	struct timespec until = monotonic_in(seconds * 1000LL);
 
 	while (first_busy(slots, n) && !e->failover.stopping)
-		if (pthread_cond_clockwait(&e->changed, &e->lock, CLOCK_MONOTONIC, &until) ==
-		    ETIMEDOUT)
+		if (!cond_wait_until(&e->changed, &e->lock, &until))
 			break;
 	return first_busy(slots, n);
 }

@@ -157,8 +157,7 @@ void refresh_wait(struct engine *e, const struct refresh *refresh)
 	if (refresh->running && is_over(&refresh->due))
 		return;
 	while (refresh->ended < wanted && !e->stopping)
-		if (pthread_cond_clockwait(&e->changed, &e->lock, CLOCK_MONOTONIC, &until) ==
-		    ETIMEDOUT)
+		if (!cond_wait_until(&e->changed, &e->lock, &until))
 			break;
 }
 

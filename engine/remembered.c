@@ -74,8 +74,7 @@ static void wait_for_verification(struct engine *e, uint32_t vm_id)
 	LOCK_SCOPE(&e->lock);
 
 	while (slot_by_id(e, vm_id)->unverified && !e->stopping)
-		if (pthread_cond_clockwait(&e->changed, &e->lock, CLOCK_MONOTONIC, &until) ==
-		    ETIMEDOUT)
+		if (!cond_wait_until(&e->changed, &e->lock, &until))
 			break;
 }
 

@@ -10,6 +10,7 @@
 #include "fs/dashboard.h"
 
 #include "common/cleanup.h"
+#include "common/timespec.h"
 #include "fs/core.h"
 #include "fs/text.h"
 
@@ -78,8 +79,7 @@ static struct page *page_make(struct fs *fs, struct err *err)
 		return NULL;
 	}
 	page->made = f.now;
-	clock_gettime(CLOCK_MONOTONIC, &page->until);
-	page->until.tv_sec += SHOWN_SECONDS;
+	page->until = monotonic_in(SHOWN_SECONDS * 1000LL);
 	return page;
 }
 
