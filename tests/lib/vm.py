@@ -5,11 +5,11 @@ import os
 import re
 import signal
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import libvirt_qemu
 
 from commands import run, wait_until
+from processes import status_of
 
 MIB = 1 << 20
 
@@ -134,10 +134,10 @@ class VM:
     def qemu(self):
         """The process id of its QEMU, None if it has none."""
         try:
-            pid = int((self.libvirtd.folder / "run" / "qemu" / f"{self.name}.pid").read_text())
-            return pid if Path(f"/proc/{pid}/comm").read_text().startswith("qemu") else None
+            pid = (self.libvirtd.folder / "run" / "qemu" / f"{self.name}.pid").read_text().strip()
         except FileNotFoundError:
             return None
+        return int(pid) if status_of(pid).get("Name", "").startswith("qemu") else None
 
     def kill(self):
         """As kill -9 of its QEMU."""

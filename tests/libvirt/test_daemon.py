@@ -2,7 +2,6 @@
 """The program kwsfs: how it starts, says that it is ready, ends, and comes back."""
 import errno
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from commands import refused, run, try_run, wait_until
 from kwsmount import BUILD, Mount
+from processes import has_ended
 
 KWSFS = BUILD / "mount" / "kwsfs"
 
@@ -18,11 +18,6 @@ KWSFS = BUILD / "mount" / "kwsfs"
 def process_of(state):
     """The daemon that has this in its command line."""
     return int(run("pgrep", "-f", f"^{KWSFS} .*state={state}").split()[0])
-
-
-def has_ended(pid):
-    return not os.path.exists(f"/proc/{pid}") or "State:\tZ" in pathlib.Path(
-        f"/proc/{pid}/status").read_text()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from clones import Clones, remove_clones
 from commands import refused, run, wait_until, write_once
 from disturb import disturbed
 from faults import FEATURE_STEPS, FaultyMount, is_settled
+from processes import is_traced
 
 URI = "urn:kwsfs:features"
 AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
@@ -274,13 +274,12 @@ def test_fault(web1, vm, mount, libvirtd, add_fault, fault):
 def kill_libvirtd_at_rename(web1, libvirtd, number):
     """It writes the definition of the VM that runs, then its config, each beside the old one, and
     gives it its name."""
-    status = Path("/proc") / (libvirtd.folder / "libvirtd.pid").read_text().strip() / "status"
+    pid = (libvirtd.folder / "libvirtd.pid").read_text().strip()
     try:
-        with disturbed(status.parent.name, f"rename:signal=KILL:when={number}"):
+        with disturbed(pid, f"rename:signal=KILL:when={number}"):
             with refused(errno.EHOSTDOWN):
                 web1.write("os new")
-            wait_until(lambda: not status.exists() or "TracerPid:\t0\n" in status.read_text(),
-                       "strace has seen all of it end")
+            wait_until(lambda: not is_traced(pid), "strace has seen all of it end")
         assert (">new<" in (libvirtd.folder / "run" / "qemu" / "web1.xml").read_text()) == (number > 1)
     finally:
         if libvirtd.try_virsh("version").returncode:

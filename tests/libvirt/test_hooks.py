@@ -9,6 +9,7 @@ import pytest
 
 from commands import refused, try_run, wait_until, write_once
 from kwsmount import Mount
+from processes import has_ended
 
 NOTE = '#!/bin/sh\nenv | sort > "{out}/${{0##*/}}"\necho "${{0##*/}}" >> {out}/order\n'
 
@@ -147,16 +148,8 @@ def test_one_that_hangs_is_ended_with_its_children(tree, folder, hooks):
     assert hooks.ran() == ["pre-snapshot", "post-snapshot"]
     assert hooks.told("post-snapshot")["KWS_RESULT"] == "ETIMEDOUT"
     for pid in children.read_text().split():
-        wait_until(lambda pid=pid: is_gone(pid), "its children are ended")
+        wait_until(lambda pid=pid: has_ended(pid), "its children are ended")
     assert tree.names == set()
-
-
-def is_gone(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_what_it_leaves_running_does_not_matter(tree, folder, hooks):
@@ -164,7 +157,7 @@ def test_what_it_leaves_running_does_not_matter(tree, folder, hooks):
     hooks.add("pre-snapshot", f"sleep 1000 & echo $! > {pid}")
     try:
         tree.mkdir("s1")  # although that has its standard error open
-        assert not is_gone(pid.read_text().strip())
+        assert not has_ended(pid.read_text().strip())
     finally:
         os.kill(int(pid.read_text()), signal.SIGKILL)
 
