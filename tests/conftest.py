@@ -86,8 +86,9 @@ def mount_class():
 
 
 @pytest.fixture
-def mount(libvirtd, folder, mount_class):
-    """kwsfs, running."""
+def mount(libvirtd, folder, mount_class, new_vm):
+    """kwsfs, running. It ends before the VMs go: a merge that is not over yet would define one again
+    that is just being undefined."""
     mounted = mount_class(libvirtd, folder / "mount")
     try:
         yield mounted.start()

@@ -4,6 +4,9 @@ import contextlib
 import signal
 import subprocess
 
+from commands import DEADLINE, wait_until
+from processes import has_ended, is_traced
+
 
 @contextlib.contextmanager
 def disturbed(pid, how):
@@ -16,6 +19,8 @@ def disturbed(pid, how):
         assert "attached" in strace.stderr.readline()
         yield
     finally:
+        # One that is interrupted while a process ends for which it waits may wait for ever.
+        wait_until(lambda: not (has_ended(pid) and is_traced(pid)), "strace has seen the end of it")
         strace.send_signal(signal.SIGINT)
-        strace.wait(timeout=60)
+        strace.wait(timeout=DEADLINE)
         strace.stderr.close()

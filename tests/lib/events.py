@@ -4,14 +4,14 @@ import json
 import os
 import select
 
-MOST = 60  # seconds to wait for an event that has to come
-
+from commands import DEADLINE
 
 class Events:
     def __init__(self, mount):
         self.fd = os.open(mount.point / "events", os.O_RDONLY)
         self.poll = select.poll()
         self.poll.register(self.fd, select.POLLIN)
+        self.left = []  # what came together with the one that was waited for
 
     def __enter__(self):
         return self
@@ -31,14 +31,19 @@ class Events:
 
     def next(self):
         """Waits for something to come."""
-        assert self.poll.poll(MOST * 1000), "no event came"
+        if self.left:
+            left, self.left = self.left, []
+            return left
+        assert self.poll.poll(DEADLINE * 1000), "no event came"
         return self.read()
 
     def until(self, name, **fields):
         """Waits for one, and returns it and what came before it."""
         came = []
         while True:
-            for event in self.next():
+            events = self.next()
+            for number, event in enumerate(events, 1):
                 came.append(event)
                 if event["event"] == name and fields.items() <= event.items():
+                    self.left = events[number:]
                     return event, came

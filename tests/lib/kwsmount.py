@@ -6,7 +6,7 @@ import pathlib
 import signal
 import subprocess
 
-from commands import run, sync, try_run, wait_until, write_once
+from commands import DEADLINE, run, sync, try_run, wait_until, write_once
 from vm import format_of
 
 BUILD = pathlib.Path(os.environ["KWS_BUILD"])
@@ -48,7 +48,7 @@ class Mount:
 
     def start_again(self):
         """After it died."""
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=DEADLINE)
         subprocess.run(["umount", "-l", self.point], stderr=subprocess.DEVNULL, check=False)
         return self.start()
 
@@ -56,7 +56,7 @@ class Mount:
         """Ends it, however it stands, and checks that it had nothing to complain of by itself."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(timeout=60) == 0, self.log.read_text()
+            assert self.process.wait(timeout=DEADLINE) == 0, self.log.read_text()
         subprocess.run(["umount", "-l", self.point], stderr=subprocess.DEVNULL, check=False)
         assert "Sanitizer" not in self.log.read_text(), self.log.read_text()
 
@@ -70,7 +70,10 @@ class Mount:
         return set(os.listdir(self.point / "snapshots")) - {".kws"}
 
     def of(self, vm):
-        return Tree(self, vm)
+        """As soon as it is shown: who looks for one that is new waits for libvirt for a second at most."""
+        made = Tree(self, vm)
+        wait_until(made.path.exists, f"{vm.name} is shown")
+        return made
 
 
 class SteppingMount(Mount):

@@ -30,7 +30,7 @@ def running(folder, command, is_up, libraries=()):
                                    stdout=out, stderr=out, cwd=folder, env=environ,
                                    start_new_session=True)
     try:
-        wait_until(lambda: process.poll() is not None or is_up(), f"{command[0]} answers", 30)
+        wait_until(lambda: process.poll() is not None or is_up(), f"{command[0]} answers")
         assert process.poll() is None, log.read_text()
         yield process
     finally:

@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 
-from commands import run, try_run
+from commands import run, try_run, wait_until
 
 KERNEL = "/usr/bin/linux.uml"
 
@@ -74,7 +74,9 @@ class Disk:
 
     def unmount(self):
         for folder in reversed(self.folders):
-            try_run("umount", folder)
+            if os.path.ismount(folder):
+                wait_until(lambda folder=folder: try_run("umount", folder).returncode == 0,
+                           f"{folder} is free")
 
     def mounts_in_there(self):
         """Commands for the shell."""

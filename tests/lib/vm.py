@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A VM without an operating system: it stands in its BIOS, and what is to be written to its
 disks goes through QEMU's monitor while it runs, and through qemu-io while it is off."""
+import contextlib
 import os
 import re
 import signal
@@ -41,6 +42,14 @@ GUEST_BOOT = """
     <initrd>{guest}/initrd</initrd>
     <cmdline>console=ttyS0 loglevel=0 panic=-1 {arguments}</cmdline>
 """
+
+
+def is_image(path):
+    try:
+        with path.open("rb") as file:
+            return path.suffix == ".raw" or file.read(4) == b"QFI\xfb"
+    except FileNotFoundError:  # it has been merged away just now
+        return False
 
 
 class VM:
@@ -118,7 +127,13 @@ class VM:
             return bool(domain.isActive())
 
     def start(self):
-        self.virsh("start", self.name)
+        """While layers of a VM that is off are merged, QEMU is refused a lock on them, see README."""
+        def starts():
+            done = self.libvirtd.try_virsh("start", self.name)
+            assert done.returncode == 0 or '" lock' in done.stderr, done.stderr
+            return done.returncode == 0
+
+        wait_until(starts, "nothing is merged, and it starts")
 
     def stop(self):
         self.virsh("destroy", self.name)
@@ -127,8 +142,7 @@ class VM:
     def images(self):
         """All files in the folders of its disks that are images."""
         folders = {self.folder} | {path.parent for path in self.paths.values()}
-        return {str(path) for folder in folders for path in folder.iterdir()
-                if path.suffix == ".raw" or path.open("rb").read(4) == b"QFI\xfb"}
+        return {str(path) for folder in folders for path in folder.iterdir() if is_image(path)}
 
     @property
     def qemu(self):
@@ -140,9 +154,12 @@ class VM:
         return int(pid) if status_of(pid).get("Name", "").startswith("qemu") else None
 
     def kill(self):
-        """As kill -9 of its QEMU."""
+        """As kill -9 of its QEMU; nothing if it has ended just now."""
         killed = self.qemu
-        os.kill(killed, signal.SIGKILL)
+        if killed is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(killed, signal.SIGKILL)
         wait_until(lambda: not self.running or self.qemu not in (killed, None),
                    "it is seen that QEMU has died")
 

@@ -45,7 +45,7 @@ def hooks(folder):
 
 
 @pytest.fixture
-def mount(libvirtd, folder, hooks):
+def mount(libvirtd, folder, hooks, new_vm):
     mounted = Mount(libvirtd, folder / "mount", f"hooks={hooks.folder},hook_timeout=10")
     try:
         yield mounted.start()

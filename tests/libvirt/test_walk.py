@@ -134,7 +134,7 @@ class WalkWithFaults(Walk):
             self.tree.mount.kill()
         elif self.killed == "libvirtd":
             self.vm.libvirtd.kill()
-        elif self.vm.qemu:  # else a revert has just ended it
+        else:
             self.vm.kill()
 
     def start_what_is_dead(self):
