@@ -460,8 +460,10 @@ static int libvirt_copy(struct hv *hv, const char *uuid, const char *target, con
 	return 0;
 }
 
-/* READY is what the XML says: the counters are equal before it is. */
-static bool is_ready(virDomainPtr domain, const char *target)
+/* READY is what the XML says: the counters are equal before it is. But a libvirtd that was killed when
+ * it had begun a commit of the active layer may have noted the job, and not marked the disk. Then they
+ * are all there is: it refuses to pivot one that is not READY. */
+static bool is_ready(virDomainPtr domain, const char *target, const virDomainBlockJobInfo *info)
 {
 	cleanup(xml_doc_free_p) xmlDoc *doc = NULL;
 	cleanup_free char *xml = virDomainGetXMLDesc(domain, 0);
@@ -472,10 +474,14 @@ static bool is_ready(virDomainPtr domain, const char *target)
 	disk = xml_child(xml_child(xmlDocGetRootElement(doc), "devices"), "disk");
 	for (; disk; disk = xml_next(disk, "disk")) {
 		cleanup_free char *name = xml_attribute(xml_child(disk, "target"), "dev");
-		cleanup_free char *ready = xml_attribute(xml_child(disk, "mirror"), "ready");
+		xmlNode *mirror = xml_child(disk, "mirror");
+		cleanup_free char *ready = xml_attribute(mirror, "ready");
 
-		if (streq(name, target))
-			return streq(ready, "yes");
+		if (!streq(name, target))
+			continue;
+		if (!mirror && info->type == VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT)
+			return info->cur == info->end;
+		return streq(ready, "yes");
 	}
 	return false;
 }
@@ -495,7 +501,7 @@ static int libvirt_job(struct hv *hv, const char *uuid, const char *target, stru
 		return hv_libvirt_fail(of(hv), c, err);
 	*ret = (struct hv_job){ .state = HV_JOB_NONE, .done = info.cur, .total = info.end };
 	if (n > 0)
-		ret->state = is_ready(domain, target) ? HV_JOB_READY : HV_JOB_RUNNING;
+		ret->state = is_ready(domain, target, &info) ? HV_JOB_READY : HV_JOB_RUNNING;
 	return 0;
 }
 

@@ -53,7 +53,18 @@ static bool is_idle(const struct slot *s)
 	return !s->busy && !s->first && !s->collect_wanted && !keeper;
 }
 
-/* Answers the waiters of an idle VM. Lets go of the lock meanwhile. */
+/* What it has to do can take any time. */
+static bool waits_for_libvirt(const struct engine *e, const struct slot *s)
+{
+	return !e->connected && !is_idle(s);
+}
+
+static int refuse_to_wait(struct err *err)
+{
+	return err_set(err, EHOSTDOWN, "libvirt does not answer; what is to be merged waits for it");
+}
+
+/* Answers the waiters. Lets go of the lock meanwhile. */
 static void answer_waiters(struct engine *e, struct slot *s)
 {
 	struct err err = ERR_INIT;
@@ -63,7 +74,9 @@ static void answer_waiters(struct engine *e, struct slot *s)
 	if (!waiters.n)
 		return;
 	memset(&s->waiters, 0, sizeof(s->waiters));
-	if (s->job_error)
+	if (waits_for_libvirt(e, s))
+		r = refuse_to_wait(&err);
+	else if (s->job_error)
 		r = err_set(&err, s->job_code, "%s", s->job_error);
 	pthread_mutex_unlock(&e->lock);
 	for (size_t i = 0; i < waiters.n; i++)
@@ -81,7 +94,7 @@ uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *
 
 	pthread_mutex_lock(&e->lock);
 	s = slot_by_id(e, vm_id);
-	down = s && !e->connected && !is_idle(s);
+	down = s && waits_for_libvirt(e, s);
 	if (s && !down) {
 		ticket = ++e->next_ticket;
 		vec_push(&s->waiters, ((struct waiter){ ticket, done, opaque }));
@@ -90,8 +103,7 @@ uint64_t engine_wait(struct engine *e, uint32_t vm_id, engine_done *done, void *
 	}
 	pthread_mutex_unlock(&e->lock);
 	if (down)
-		done(opaque, err_set(&err, EHOSTDOWN, "libvirt does not answer; what is to be merged "
-				     "waits for it"), &err);
+		done(opaque, refuse_to_wait(&err), &err);
 	else if (!s)
 		done(opaque, err_set(&err, ENOENT, "there is no such VM any more"), &err);
 	return ticket;
@@ -140,10 +152,9 @@ void slot_kick(struct engine *e, struct slot *s)
 		; /* who waits in slots_claim takes it */
 	} else if (s->first) {
 		ready_put(&e->operations, s);
-	} else if (s->collect_wanted) {
-		if (e->connected)
-			ready_put(&e->collections, s);
-	} else if (is_idle(s)) {
+	} else if (s->collect_wanted && e->connected) {
+		ready_put(&e->collections, s);
+	} else if (is_idle(s) || waits_for_libvirt(e, s)) {
 		answer_waiters(e, s);
 	}
 	pthread_cond_broadcast(&e->changed);

@@ -24,7 +24,3 @@ def has_ended(pid):
     except GONE:
         return True
     return all(status_of(f"{pid}/task/{thread}").get("State", "X")[0] in "XZ" for thread in threads)
-
-
-def is_traced(pid):
-    return status_of(pid).get("TracerPid", "0") != "0"

@@ -13,6 +13,7 @@ from clones import Clones, remove_clones
 from commands import refused, run, wait_until, write_once
 from disturb import disturbed
 from faults import FEATURE_STEPS, FaultyMount, is_settled
+from processes import has_ended
 
 URI = "urn:kwsfs:features"
 AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
@@ -278,6 +279,7 @@ def kill_libvirtd_at_rename(web1, libvirtd, number):
         with disturbed(pid, f"rename:signal=KILL:when={number}"):
             with refused(errno.EHOSTDOWN):
                 web1.write("os new")
+            wait_until(lambda: has_ended(pid), "it has ended")
         assert (">new<" in (libvirtd.folder / "run" / "qemu" / "web1.xml").read_text()) == (number > 1)
     finally:
         if libvirtd.try_virsh("version").returncode:
