@@ -227,6 +227,8 @@ static int plan_disk(struct engine *e, struct slot *s, struct plan *plan, const 
 
 	if (r >= 0)
 		r = layer_virtual_size(from->path, from->format, &d->size, err);
+	if (r >= 0 && !live)
+		r = file_need_no_writer(from->path, err);
 	if (r >= 0)
 		r = disk_depth(from, live, &depth, err);
 	if (r < 0)

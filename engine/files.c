@@ -236,3 +236,14 @@ int file_has_writer(const char *path, bool *ret, struct err *err)
 	*ret = byte_is_locked(fd, QEMU_LOCK_PERM_BASE + QEMU_PERM_WRITE_BIT);
 	return 0;
 }
+
+int file_need_no_writer(const char *path, struct err *err)
+{
+	bool written = false;
+	int r = file_has_writer(path, &written, err);
+
+	if (r < 0 || !written)
+		return r;
+	return err_set(err, EBUSY, "libvirt says that the VM is shut off, and yet a program has %s open "
+		       "to write to it: end that first (fuser %s names it)", path, path);
+}

@@ -69,4 +69,8 @@ int file_lock_against_writers(const char *path, struct err *err);
 /* Whether a QEMU has the layer open for writing, as its locks tell. */
 int file_has_writer(const char *path, bool *ret, struct err *err);
 
+/* -EBUSY if one has, although libvirt says that the VM is off: it was lost by libvirt, or
+ * is somebody's tool. */
+int file_need_no_writer(const char *path, struct err *err);
+
 #endif

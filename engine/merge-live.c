@@ -35,6 +35,7 @@ struct place {
 	struct domain_xml *domain;
 	const char *top;  /* C, NULL if it is not in the chain */
 	const char *base; /* F, likewise */
+	struct xml_layer above; /* what lies on C, if that is not what is written to */
 	bool active;      /* C is the layer that is written to */
 	bool base_active; /* F is */
 };
@@ -66,8 +67,11 @@ static int find_place(struct op *op, struct place *ret, struct err *err)
 	if (ret->base_active)
 		ret->base = disk->path;
 	for (size_t i = 0; i < disk->n_backing; i++) {
-		if (layer_file_is_at(&d->overlay, disk->backing[i].path))
+		if (layer_file_is_at(&d->overlay, disk->backing[i].path)) {
 			ret->top = disk->backing[i].path;
+			ret->above = i ? disk->backing[i - 1]
+				       : (struct xml_layer){ disk->path, disk->format };
+		}
 		if (layer_file_is_at(&d->below, disk->backing[i].path))
 			ret->base = disk->backing[i].path;
 	}
@@ -271,6 +275,18 @@ static int follow_job(struct op *op, bool active, struct err *err)
 	}
 }
 
+/* There is no job. -ESTALE: libvirt does not know the chain. */
+static int begin_job(struct op *op, const struct place *p, struct err *err)
+{
+	bool noted;
+	int r = commit_is_noted(op, p->active ? NULL : &p->above, &noted, err);
+
+	if (r < 0 || !noted)
+		return r < 0 ? r : -ESTALE;
+	op->plan->flags &= ~MERGE_PIVOTING;
+	return start_job(op, p, err);
+}
+
 int commit_live(struct op *op, struct err *err)
 {
 	bool completed = false;
@@ -287,17 +303,20 @@ int commit_live(struct op *op, struct err *err)
 		if (!p.base)
 			return err_set(err, EIO, "the VM does not run with %s",
 				       op->plan->disks[0].below.path);
-		op->plan->flags &= ~MERGE_PIVOTING;
 		if (p.active)
 			merge_announce(op, "switch");
 		r = job_ask(op, &job, err);
 		if (r >= 0 && job.state == HV_JOB_NONE)
-			r = start_job(op, &p, err);
+			r = begin_job(op, &p, err);
+		else if (r >= 0)
+			op->plan->flags &= ~MERGE_PIVOTING;
 		if (r >= 0)
 			return follow_job(op, p.active, err);
 		/* The job that we took to be over, libvirt still had (-EBUSY); or it came to an
-		 * end just now, and C has left the chain (-EINVAL). */
-		if ((r != -EBUSY && r != -EINVAL) || tries == LOOKS_FOR_EVENT)
+		 * end just now, and C has left the chain (-EINVAL, -ESTALE). */
+		if (r == -ESTALE && tries == LOOKS_FOR_EVENT)
+			return commit_refuse_unnoted(op, p.active, err);
+		if ((r != -EBUSY && r != -EINVAL && r != -ESTALE) || tries == LOOKS_FOR_EVENT)
 			return r;
 		completed = job_wait(op, p.active) == WAKE_ENDED;
 	}

@@ -346,7 +346,8 @@ static enum commit_state state_of(const struct layers *l, const struct plan_disk
  * is known to be good, and as long as F is not, the merge must not be forgotten.
  *
  * If the VM was started when the data had been moved, and before anything lay on F, C is in
- * the way of a running QEMU, and only that one can take it out of its chain. */
+ * the way of a running QEMU, and only that one can take it out of its chain. And as long as libvirt
+ * believes that the VM writes to C, all waits (merge-unnoted.c). */
 static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 {
 	struct layers layers;
@@ -359,7 +360,8 @@ static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 	state = state_of(&layers, disk_of(op));
 	live = is_live(&layers, &disk_of(op)->overlay);
 	layers_clear(&layers);
-	if (state == COMMIT_WRITTEN || (state == COMMIT_OPEN && step == 1 && live))
+	if (state == COMMIT_WRITTEN || (state == COMMIT_OPEN && step == 1 && live) ||
+	    (state == COMMIT_PIVOTED && live))
 		*ret_from = 0;
 	else if (step == 0 && (state == COMMIT_PIVOTED || state == COMMIT_GONE))
 		*ret_from = 1;
@@ -367,6 +369,8 @@ static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 		return op->failed ? err_set(err, EAGAIN, "the merge is to be finished first") : 0;
 	/* It is planned anew when there is time. But an order to pivot that may
 	 * or may not have been carried out must not be forgotten. */
+	if (*ret_from == 0 && op->failed && op->plan->flags & MERGE_PIVOTING)
+		return err_set(err, EAGAIN, "it is not known which layer the VM writes to");
 	if (*ret_from > 0 || !op->hurry || op->plan->flags & MERGE_PIVOTING)
 		return 0;
 	/* One on the active layer is waited for: see split.c. */

@@ -45,6 +45,13 @@ int pull_offline(struct op *op, struct err *err);
 int layer_last_written(const char *path, uint64_t *ret, struct err *err);
 int layer_hold(struct op *op, const char *path, uint64_t written, struct err *err);
 
+/* Whether libvirt's chain is the one that QEMU has, as far as C is concerned; there is no job.
+ * `above` is what lies on C there, NULL if C is what the VM writes to. */
+int commit_is_noted(struct op *op, const struct xml_layer *above, bool *ret, struct err *err);
+
+/* If it is not: -EBUSY, and the domain's config names what the VM writes to. */
+int commit_refuse_unnoted(struct op *op, bool active, struct err *err);
+
 /* Whether F reads, wherever C holds something, as C does; and if it does, that this
  * will outlast a power cut. Reads all that C holds; or, if the job is known to have
  * `completed`, the maps only: what QEMU's tables in the file tell of is there then. */

@@ -25,6 +25,7 @@
 #include "engine/written.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
 
@@ -239,6 +240,24 @@ static int revert(struct engine *e, struct slot *s, const struct vm *vm,
 	return r;
 }
 
+/* A QEMU that libvirt has lost would go on writing to what is left. */
+static int check_no_writer(struct engine *e, struct slot *s, struct err *err)
+{
+	cleanup(domain_xml_free_p) struct domain_xml *domain = NULL;
+	cleanup_free char *xml = NULL;
+	int r = e->hv->ops->domain_xml(e->hv, s->uuid, true, &xml, err);
+
+	if (r >= 0)
+		r = domain_xml_parse(xml, &domain, err);
+	for (size_t i = 0; r >= 0 && i < domain->n_disks; i++) {
+		const struct xml_disk *d = &domain->disks[i];
+
+		if (streq(d->type, "file") && d->path && !d->readonly && access(d->path, F_OK) == 0)
+			r = file_need_no_writer(d->path, err);
+	}
+	return r;
+}
+
 static int check_state(struct engine *e, struct slot *s, unsigned flags, struct err *err)
 {
 	struct hv_domain state = { 0 };
@@ -254,6 +273,8 @@ static int check_state(struct engine *e, struct slot *s, unsigned flags, struct 
 	if (r >= 0 && state.active && !(flags & REVERT_FORCE))
 		r = err_set(err, EBUSY, "the VM is %s: shut it off first, or write '1 force' "
 			    "to end it", state.state);
+	if (r >= 0 && !state.active)
+		r = check_no_writer(e, s, err);
 	return r;
 }
 
