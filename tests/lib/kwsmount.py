@@ -91,8 +91,12 @@ class RememberingMount(Mount):
 
 
 class ImpatientMount(Mount):
-    """One that recovers a VM again at once, see impatient-kwsfs.c."""
+    """One that recovers a VM again at once, or after another wait, see impatient-kwsfs.c."""
     program = BUILD / "tests" / "lib" / "impatient-kwsfs"
+
+    def __init__(self, libvirtd, folder, wait_ms=20):
+        super().__init__(libvirtd, folder)
+        self.environ = dict(self.environ, KWS_FAILOVER_WAIT_MS=str(wait_ms))
 
 
 class Tree:

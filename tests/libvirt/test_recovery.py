@@ -175,6 +175,7 @@ def test_who_shuts_it_off(recovery):
     web1.stop()
     wait_until(lambda: recovery.mount.of(web1).kws("state") == "shut off", "it is seen")
     web1.start()
+    wait_until(lambda: recovery.mount.of(web1).kws("state") == "running", "it is seen to run")
     web1.kill()
     recovery.wait("done")
     assert recovery.report().count("failure ") == 1 and recovery.domains() == {"standby"}

@@ -44,6 +44,12 @@ def impatient(libvirtd, folder, new_vm):
     yield from recovery_over(mount, mount.stop, new_vm, libvirtd)
 
 
+@pytest.fixture
+def patient(libvirtd, folder, new_vm):
+    mount = ImpatientMount(libvirtd, folder / "mount", wait_ms=600000)
+    yield from recovery_over(mount, mount.stop, new_vm, libvirtd)
+
+
 def test_one_that_vanishes(faulty):
     """Between the choice and the start."""
     first = faulty.vm("a-standby")
@@ -58,18 +64,24 @@ def test_one_that_vanishes(faulty):
     assert "passed over a-standby: " in report and faulty.domains() == {"b-standby"}
 
 
-def test_two_at_once(recovery):
+def test_two_at_once(faulty):
     """The second one sees what has taken the place of the first."""
-    recovery.vm("standby")
-    web1 = recovery.failing()
-    web2 = recovery.vm("web2", run=True)
-    recovery.set("threshold", "1")
-    recovery.set("web2/auto", "1")
-    recovery.set("web2/features", WEB)
-    for pid in web1.qemu, web2.qemu:
-        os.kill(pid, signal.SIGKILL)
-    reports = recovery.wait("done"), recovery.wait("done", "web2")
-    assert recovery.domains() == {"standby"}
+    faulty.vm("standby")
+    web1 = faulty.failing()
+    web2 = faulty.vm("web2", run=True)
+    wait_until(lambda: faulty.mount.of(web2).kws("state") == "running", "it is seen to run")
+    faulty.set("threshold", "1")
+    faulty.set("web2/auto", "1")
+    faulty.set("web2/features", WEB)
+    faulty.mount.arm("recovery.fence", "before", "pause")
+    for vm in web1, web2:
+        vm.kill()
+    wait_until(lambda: not faulty.mount.armed, "the first is being recovered")
+    wait_until(lambda: all(faulty.mount.of(vm).kws("state") != "running" for vm in (web1, web2)),
+               "it is seen that both have failed")
+    faulty.mount.go()
+    reports = faulty.wait("done"), faulty.wait("done", "web2")
+    assert faulty.domains() == {"standby"}
     assert sorted(re.search("replacement standby, (ran|told)", report)[1] for report in reports) == \
         ["ran", "told"], reports
 
@@ -97,17 +109,17 @@ def test_again_and_again(impatient):
     web1.name = "web1"
 
 
-def test_it_waits(recovery):
-    recovery.publish()
-    web1 = recovery.failing()
+def test_it_waits(patient):
+    patient.publish()
+    web1 = patient.failing()
     web1.kill()
-    recovery.wait("done")
+    patient.wait("done")
     web1.name = "web1-r1"
     web1.kill()
-    wait_until(lambda: recovery.report("web1-r1").startswith("put off until "), "it waits")
-    assert recovery.domains() == set()
-    recovery.set("web1-r1/recover", "best")  # who orders it does not
-    assert recovery.domains() == {"web1-r2"} and "put off" not in recovery.report("web1-r1")
+    wait_until(lambda: patient.report("web1-r1").startswith("put off until "), "it waits")
+    assert patient.domains() == set()
+    patient.set("web1-r1/recover", "best")  # who orders it does not
+    assert patient.domains() == {"web1-r2"} and "put off" not in patient.report("web1-r1")
     web1.name = "web1"
 
 
