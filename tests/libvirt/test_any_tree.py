@@ -272,9 +272,8 @@ def test_virsh_pulled(libvirtd, folder, vm, away, until):
     """That takes nothing from any snapshot: the VM only needs less of them. Without sub-clusters,
     for QEMU 7.2 does not survive a pull with them."""
     mount = Mount(libvirtd, folder / "mount", "overlay_options=cluster_size=64k")
-    tree = mount.of(vm)
     try:
-        mount.start()
+        tree = mount.start().of(vm)
         vm.start()
         make(tree, vm, "one", "two", "three")
         where = ["--base", vm.snapshot_layers()[until]["vda"]] if until else []

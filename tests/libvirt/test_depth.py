@@ -104,9 +104,8 @@ def test_the_deepest_disk_counts(mount, new_vm):
 
 def test_the_limit_of_a_vm_and_of_the_mount(libvirtd, folder, vm):
     mount = Mount(libvirtd, folder / "mount", "max_depth=3")
-    tree = mount.of(vm)
     try:
-        mount.start()
+        tree = mount.start().of(vm)
         assert tree.kws("max_depth") == "3 default"
         make(tree, vm, "one", "two")
         refuse(tree, depth=4)

@@ -50,9 +50,8 @@ def test_on_a_raw_disk(mount, new_vm, folder):
 def test_where_the_name_of_a_template_does_not_fit(libvirtd, vm, folder):
     """Clusters of 512 bytes have no room for a name of 1023."""
     mount = Mount(libvirtd, folder / "mount", "overlay_options=cluster_size=512")
-    tree = mount.of(vm)
     try:
-        mount.start()
+        tree = mount.start().of(vm)
         for name in ("first", "second"):
             tree.mkdir(name)
             assert_as_of_qemu_img(vm.active["vda"], "cluster_size=512", folder)
