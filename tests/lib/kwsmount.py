@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A mounted kwsfs, and a VM's folder in it, as a user sees them."""
+import errno
 import json
 import os
 import pathlib
@@ -117,6 +118,19 @@ class Tree:
 
     def rmdir(self, name):
         (self.path / name).rmdir()
+        del self.reference[name]
+
+    def rmdir_closed(self, name):
+        """One whose image was open until now: the kernel tells of a close() in the background."""
+        def has_gone():
+            try:
+                (self.path / name).rmdir()
+            except OSError as e:
+                assert e.errno == errno.EBUSY, e
+                return False
+            return True
+
+        wait_until(has_gone, f"{name} is closed")
         del self.reference[name]
 
     def mv(self, old, new):

@@ -9,6 +9,7 @@ import pytest
 
 from clones import Clones, remove_clones
 from commands import refused, run, wait_until
+from faults import is_settled
 from vm import format_of
 
 
@@ -129,6 +130,7 @@ def test_what_a_clone_stands_on_stays(clones, tree, vm, folder):
     (clones / "web-01").rmdir()
     tree.rmdir("golden")
     vm.stop()
+    wait_until(lambda: is_settled(tree), "what was being merged is")
     tree.check_files()
 
 
@@ -203,10 +205,12 @@ def test_by_hand(clones, tree, vm, libvirtd, mount, folder):
         (tree / "golden").rmdir()
     (clones / "web-01").rmdir()
     # Its files were given up by whoever undefined it: for an admin to look at.
-    lost = [name for name in os.listdir(mount.point / "lost+found") if name != ".kws"]
-    assert len(lost) == len(clone.paths)
-    for name in lost:
-        os.unlink(mount.point / "lost+found" / name)
+    lost = mount.point / "lost+found"
+    wait_until(lambda: len(os.listdir(lost)) == len([".kws", *clone.paths]), "they are shown")
+    for name in os.listdir(lost):
+        if name != ".kws":
+            os.unlink(lost / name)
+    wait_until(lambda: os.listdir(lost) == [".kws"], "they have gone")
     tree.check_files()
 
 

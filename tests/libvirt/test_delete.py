@@ -117,7 +117,7 @@ def test_open_images_are_not_deleted(tree, vm):
         tree.rmdir("one")
         tree.sync()
         tree.check()
-    tree.rmdir("two")
+    tree.rmdir_closed("two")
     tree.check_files()
 
 

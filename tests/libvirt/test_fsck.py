@@ -301,6 +301,7 @@ def test_metadata_that_virsh_has_spoilt(fsck, tree, vm):
     vm.virsh("snapshot-delete", vm.name, "one", "--metadata")
     assert vm.snapshot_layers()["two"] != right
     del tree.reference["one"]
+    wait_until(lambda: tree.names == {"two"}, "it is seen")
     tree.check()
     fsck.finds(*(rf"^web1/two: {t}: libvirt has it that {vm.paths[t]} was frozen, and it was "
                  rf"{layer}; would: " for t, layer in right.items()))
@@ -567,9 +568,10 @@ def test_a_tombstone_in_no_chain_is_an_orphan(mount, tree, vm):
     (vm.folder / "d.xml").write_text(xml)
     vm.virsh("define", vm.folder / "d.xml")
     mount.start()
-    names = [name for name in os.listdir(mount.point / "lost+found") if name != ".kws"]
-    assert len(names) == 1 and os.path.basename(left["vda"])[13:29] in names[0]
-    (mount.point / "lost+found" / names[0]).unlink()
+    lost = mount.point / "lost+found"
+    name, = wait_until(lambda: [name for name in os.listdir(lost) if name != ".kws"], "it is shown")
+    assert os.path.basename(left["vda"])[13:29] in name
+    (lost / name).unlink()
     assert not os.path.exists(left["vda"])
 
 

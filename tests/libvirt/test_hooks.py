@@ -204,7 +204,7 @@ def test_it_reads_what_is_deleted(tree, vm, folder, hooks):
         with refused(errno.EBUSY):
             (tree / "s1").rmdir()
     assert hooks.ran() == []  # it was refused before
-    tree.rmdir("s1")
+    tree.rmdir_closed("s1")
     assert (folder / "vda.raw").read_bytes() == reference
 
 

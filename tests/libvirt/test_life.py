@@ -167,7 +167,7 @@ def test_snapshots_of_virsh_are_there(tree, vm):
     tree.check()
     vm.virsh("snapshot-delete", "web1", "by virsh", "--metadata")
     del tree.reference["by virsh"]
-    assert tree.names == {"by mkdir"}
+    wait_until(lambda: tree.names == {"by mkdir"}, "it is seen")
     # libvirt has just written into 'by mkdir' that it was made of the other one's layer.
     assert (tree / "by mkdir" / "vda.raw").read_bytes() == tree.reference["by mkdir"]["vda"]
 

@@ -40,7 +40,7 @@ def test_images_share_their_layers(tree, vm):
     try:
         assert_open_layers(tree.mount.process.pid, 9)
         files.pop("s4").close()
-        tree.rmdir("s4")
+        tree.rmdir_closed("s4")
         tree.sync()
         for name, file in files.items():
             assert file.read() == tree.reference[name]["vda"], name

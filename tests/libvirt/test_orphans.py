@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from commands import refused, run, wait_until
+from commands import refused, run, try_run, wait_until
 from kwsmount import Mount
 
 
@@ -39,10 +39,16 @@ def shown(lost):
     return sorted(name for name in os.listdir(lost) if name != ".kws")
 
 
+def wait_for(lost, number):
+    """Who lists what is there waits for a second at most while kwsfs looks. Returns the names."""
+    def are_there():
+        names = shown(lost)
+        return [names] if len(names) == number else None
+    return wait_until(are_there, f"{number} are shown")[0]
+
+
 def one(lost):
-    names = shown(lost)
-    assert len(names) == 1, names
-    return lost / names[0]
+    return lost / wait_for(lost, 1)[0]
 
 
 def test_one_is_shown_read_and_deleted(lost, vm, mount):
@@ -63,7 +69,8 @@ def test_one_is_shown_read_and_deleted(lost, vm, mount):
     mount.start()
     assert one(lost).stat().st_ino == inode
     run("rm", "-f", one(lost))
-    assert not path.exists() and shown(lost) == []
+    assert not path.exists()
+    wait_for(lost, 0)
     assert copy.exists()
 
 
@@ -102,7 +109,7 @@ def test_other_names_are_not_there(lost, vm):
 def test_the_upper_one_goes_first(lost, vm):
     lower = make_orphan(vm, 1)
     upper = make_orphan(vm, 2, backing=lower)
-    names = {name[-len("0000000000000001.qcow2"):]: lost / name for name in shown(lost)}
+    names = {name[-len("0000000000000001.qcow2"):]: lost / name for name in wait_for(lost, 2)}
     with refused(errno.EBUSY):
         names["0000000000000001.qcow2"].unlink()
     assert str(upper) in last_error(lost)
@@ -138,6 +145,7 @@ def test_one_that_is_damaged_itself_can_go(lost, vm):
         assert one(lost).read_bytes() == content
         one(lost).unlink()
         assert not path.exists()
+        wait_for(lost, 0)
 
 
 def test_another_vm_takes_it(lost, vm, new_vm):
@@ -148,7 +156,8 @@ def test_another_vm_takes_it(lost, vm, new_vm):
     other.define()
     with refused(errno.EBUSY, errno.ENOENT):
         name.unlink()
-    assert path.exists() and shown(lost) == []
+    wait_for(lost, 0)
+    assert path.exists()
     other.remove()
     one(lost).unlink()
     assert not path.exists()
@@ -161,11 +170,11 @@ def test_a_snapshot_of_another_vm_needs_it(lost, tree, vm, new_vm):
     other.define()
     other.virsh("snapshot-create-as", "other", "s", "--disk-only", "--diskspec",
                 f"vda,file={other.folder}/top.qcow2")
-    assert shown(lost) == []
+    wait_for(lost, 0)
     other.virsh("snapshot-delete", "other", "s", "--metadata")
     assert shown(lost) == []  # it lies in the chain
     other.remove()
-    assert len(shown(lost)) == 1  # the file of virsh is none of ours
+    wait_for(lost, 1)  # the file of virsh is none of ours
     with refused(errno.EBUSY):
         one(lost).unlink()
     assert f"{other.folder}/top.qcow2" in last_error(lost)
@@ -175,7 +184,9 @@ def test_qemu_has_it_open(lost, vm, folder):
     path = make_orphan(vm)
     process = subprocess.Popen(["qemu-nbd", "-f", "qcow2", "-r", "-t", "-k", folder / "nbd", path])
     try:
-        wait_until((folder / "nbd").exists, "qemu-nbd answers")
+        image = f"nbd+unix:///?socket={folder}/nbd"
+        wait_until(lambda: try_run("qemu-img", "info", "-f", "raw", image).returncode == 0,
+                   "qemu-nbd answers")
         with refused(errno.EBUSY):
             one(lost).unlink()
         assert "open in a QEMU process" in last_error(lost)
@@ -227,17 +238,17 @@ def test_a_vm_that_is_gone(libvirtd, folder, new_vm, store):
         top = vm.active["vda"]
         assert shown(lost) == []
         vm.remove()
-        wait_until(lambda: len(shown(lost)) == 2, "both are orphans")
-        assert all(name.startswith("web1-vda-") for name in shown(lost))
+        assert all(name.startswith("web1-vda-") for name in wait_for(lost, 2))
         mount.stop()
         mount.start()
-        names = shown(lost)
-        assert len(names) == 2 and all(name.startswith("web1-vda-") for name in names)
+        names = wait_for(lost, 2)
+        assert all(name.startswith("web1-vda-") for name in names)
         for _ in names:
-            for name in shown(lost):
+            for name in names:
                 with contextlib.suppress(OSError):
                     (lost / name).unlink()
-        assert not os.path.exists(top) and shown(lost) == []
+        wait_for(lost, 0)
+        assert not os.path.exists(top)
         assert vm.paths["vda"].exists()
 
 
@@ -285,7 +296,6 @@ def test_a_copy_has_a_name_of_its_own(lost, vm, new_vm):
     path = make_orphan(vm)
     other = new_vm("other")
     run("cp", "-a", path, other.folder)
-    assert len(set(shown(lost))) == 2
-    for name in shown(lost):
+    for name in wait_for(lost, 2):
         assert str(path.stat().st_ino) in name or str(
             (other.folder / path.name).stat().st_ino) in name

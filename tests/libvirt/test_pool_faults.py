@@ -7,7 +7,7 @@ import os
 import pytest
 
 from clones import remove_clones
-from commands import wait_until, write_once
+from commands import sync, wait_until, write_once
 from faults import CLONE_FAULTS, CLONE_STEPS, FaultyMount, is_settled
 from vm import VM
 
@@ -57,6 +57,8 @@ class Stage:
             (self.path / name).rmdir()
         self.set("spare_state", state)
         wait_until(lambda: self.is_full(state), f"a spare is {state}")
+        for name in self.spares:
+            sync(self.mount.point / "snapshots" / name)
 
     def check(self, state):
         vms = {self.vm_of(name) for name in self.instances}

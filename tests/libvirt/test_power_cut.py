@@ -257,7 +257,8 @@ def test_it_has_run_without_it_since(mount, cut_off, folder):
     wait_until(lambda: "has run without it since" in mount.log.read_text(), "the log says so")
     tree.mkdir("two")
     tree.check()
-    orphan, = (mount.point / "lost+found").glob("web1-vda-*")
+    lost = mount.point / "lost+found"
+    orphan, = wait_until(lambda: list(lost.glob("web1-vda-*")), "it is shown")
     assert orphan.read_bytes() == overlay.read_bytes()
     orphan.unlink()
     assert not overlay.exists()

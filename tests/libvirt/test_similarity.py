@@ -76,8 +76,12 @@ def give_by_virsh(recovery, vm, text):
                        for line in text.splitlines())
     vm.virsh("metadata", vm.name, "--uri", "urn:kwsfs:features", "--key", "kwsfs", "--config", "--set",
              f"<features>{features}</features>")
-    os.listdir(recovery.path / vm.name)  # libvirt tells nobody of it: this has kwsfs look
-    assert set(text.splitlines()) <= set(recovery.get(f"{vm.name}/features").splitlines())
+
+    def are_known():
+        os.listdir(recovery.path / vm.name)  # libvirt tells nobody of it: this has kwsfs look
+        return set(text.splitlines()) <= set(recovery.get(f"{vm.name}/features").splitlines())
+
+    wait_until(are_known, "the features are known")
 
 
 @pytest.fixture
@@ -201,7 +205,7 @@ def test_what_would_be_done(paper, new_vm, mount):
         wanted = {name.replace("_", "-"): way for name, way in ways.items()}
         wait_until(lambda: {row[1]: row[3] for row in paper.rows("VM-001")
                             if row[1] in wanted} == wanted,
-                   f"{wanted}, not {paper.rows('VM-001')}", 20)
+                   f"{wanted}, not {paper.rows('VM-001')}")
 
     paused = "no: it is paused"
     wait_for(same_on="runs already", same_off="start", same_paused=paused)
@@ -222,14 +226,19 @@ def test_pools_and_the_own_snapshot(paper, new_vm, mount, libvirtd):
     golden.mkdir()
     link = mount.point / "pool" / "all"
     link.symlink_to("../snapshots/VM-005/golden/clones")
+
+    def wait_for_spares():
+        wait_until(lambda: "spares 2 of 2" in (link / ".kws" / "status").read_text(), "spares")
+
     try:
         write_once(link / ".kws" / "spare", "2")
-        wait_until(lambda: "spares 2 of 2" in (link / ".kws" / "status").read_text(), "spares")
+        wait_for_spares()
         assert [row[1] for row in paper.rows("VM-001", below=False)] == ["VM-005", "pool/all"]
         assert paper.row("VM-001", "pool/all")[2:4] == ["template", "clone"]
         assert len(paper.rows("VM-001")) == 5
         assert [row[1] for row in paper.rows("VM-005")][0] == "pool/all"  # what it was itself
         (link / "web-1").mkdir()
+        wait_for_spares()
         assert [row[1] for row in paper.rows("VM-001", below=False)] == ["VM-005", "web-1", "pool/all"]
         (link / "web-1").rmdir()
         assert [row[1] for row in paper.rows("VM-005")].count("snapshot/golden") == 0
