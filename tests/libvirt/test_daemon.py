@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from commands import refused, run, try_run, wait_until
+from commands import DEADLINE, refused, run, try_run, wait_until
 from kwsmount import BUILD, Mount
 from processes import has_ended
 
@@ -44,7 +44,7 @@ def test_in_the_background(libvirtd, folder, point):
 def test_signals_unmount(mount, number):
     fd = os.open(mount.point / "version", os.O_RDONLY)  # also while something is open
     mount.process.send_signal(number)
-    assert mount.process.wait(timeout=30) == 0
+    assert mount.process.wait(timeout=DEADLINE) == 0
     with refused(errno.ENOTCONN):
         os.close(fd)
     assert os.listdir(mount.point) == []
@@ -53,7 +53,7 @@ def test_signals_unmount(mount, number):
 
 def test_unmounting_ends_it(mount):
     run("umount", mount.point)
-    assert mount.process.wait(timeout=30) == 0
+    assert mount.process.wait(timeout=DEADLINE) == 0
 
 
 def test_readiness_for_systemd(libvirtd, folder, point):
@@ -68,7 +68,7 @@ def test_readiness_for_systemd(libvirtd, folder, point):
         assert os.listdir(point / "snapshots") == [".kws"]
         process.terminate()
         assert "STOPPING=1" in listener.recv(1000).decode()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=DEADLINE) == 0
 
 
 WRONG = {

@@ -174,6 +174,7 @@ def test_what_is_planned(branches, page, mount, browser):
     (branches / ".kws" / "schedule").write_text("2098-01-01 00:00 UTC")
     with refused(errno.EINVAL):
         (mount.point / "snapshots" / ".kws" / "ttl").write_text("soon")
+    branches.sync()  # it is planned after the writes have returned
     browser.open(fresh(page))
     assert "two until 2099-12-24" in rows(browser)
     facts = browser.text(".facts")
@@ -276,10 +277,10 @@ def test_no_snapshots_and_no_vms(mount, new_vm, page, browser):
     browser.open(page)
     assert "no VMs here" in browser.text("main") and not browser.shows("#tools")
     vm = renamed(new_vm(), "it's; reboot")
-    (mount.point / "snapshots" / vm.name).stat()
+    tree = mount.of(vm)
     browser.open(fresh(page))
     command = browser.text("details.vm code")
-    assert run("sh", "-c", command.replace("mkdir", "printf %s")) == f"{mount.of(vm).path}/NAME"
+    assert run("sh", "-c", command.replace("mkdir", "printf %s")) == f"{tree.path}/NAME"
 
 
 # ---- names of others ----
@@ -447,11 +448,11 @@ def test_it_is_the_owners(mount, page):
 
 
 def test_copies_are_whole(branches, page, browser, folder):
-    fresh(page)
-    run("cp", page, folder / "copy.html")
-    run("tar", "-C", page.parent, "-cf", folder / "tar", "dashboard.html")
-    run("rsync", "-a", page, folder / "synced.html")
+    """Each is made of a page that is kept for long enough."""
+    run("cp", fresh(page), folder / "copy.html")
     assert (folder / "copy.html").stat().st_size == page.stat().st_size
+    run("tar", "-C", fresh(page).parent, "-cf", folder / "tar", "dashboard.html")
+    run("rsync", "-a", fresh(page), folder / "synced.html")
     assert (folder / "copy.html").read_text().endswith("</html>\n")
     is_valid((folder / "synced.html").read_text())
     browser.open(folder / "copy.html")

@@ -107,7 +107,7 @@ def test_libguestfs(disk, folder):
                ":", "mount-ro", "/dev/sda1", "/", ":", "copy-out", "/", folder / "out1",
                ":", "umount", "/",
                ":", "mount-ro", "/dev/sda2", "/", ":", "copy-out", "/", folder / "out2",
-               env=appliance(folder))
+               env=appliance(folder), timeout=600)
     assert said.splitlines() == ["/dev/sda1", "/dev/sda2", "/dev/sda1: ext4", "/dev/sda2: ext4",
                                  "fs1", "fs2"]
     for number in 1, 2:

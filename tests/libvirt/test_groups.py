@@ -169,7 +169,7 @@ def test_snapshots(mount, group, trees):
     assert os.stat(group / "s1" / "web1" / "vda.raw").st_size == 1 << 20
     assert [json.loads((tree / "s1" / "info.json").read_text())["consistency"]
             for tree in trees] == ["crash", "crash", "offline"]
-    assert abs(os.stat(group / "s1").st_mtime - os.stat(trees[0] / "s1").st_mtime) < 3
+    assert abs(os.stat(group / "s1").st_mtime - os.stat(trees[0] / "s1").st_mtime) < 60
     assert os.stat(group.path).st_nlink == 2 + len((".kws", "s1", "s2"))
     trees[1].vm.virsh("resume", "web2")
     mount.kill()
@@ -286,7 +286,7 @@ def test_guest_agents(mount, new_vm, guest, folder):
         assert info["consistency"] == consistency
         header = run("dumpe2fs", "-h", group / quiesce / "web1" / "vda.raw")
         assert ("needs_recovery" in header) == (consistency == "crash")
-        assert agent(vm, "guest-fsfreeze-status") == "thawed"
+        wait_until(lambda: agent(vm, "guest-fsfreeze-status") == "thawed", "it is thawed")
         assert vm.state == other.state == "running"
     metrics = (mount.point / "metrics").read_text().splitlines()
     assert "kwsfs_freeze_upper_bound_seconds_count 2" in metrics
@@ -326,7 +326,7 @@ def test_killed_while_the_guest_is_frozen(libvirtd, new_vm, guest, folder):
             (group / "s1").mkdir()
         assert agent(vm, "guest-fsfreeze-status") == "frozen" or other.state == "paused"
         mount.start_again()
-        assert agent(vm, "guest-fsfreeze-status") == "thawed"
+        wait_until(lambda: agent(vm, "guest-fsfreeze-status") == "thawed", "it is thawed")
         assert vm.state == other.state == "running"
         assert group.names == {"web1", "web2"} and group.trees[0].names == set()
     finally:

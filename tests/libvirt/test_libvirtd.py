@@ -76,7 +76,7 @@ def test_a_merge_goes_on_when_it_is_back(libvirtd, end, mount, tree, vm):
     wait_until(lambda: "libvirt connected" in tree.kws("status"), "it is connected again")
     tree.sync()
     tree.check()
-    tree.check_files()
+    tree.check_files(leaks=not vm.running)  # QEMU may not have survived it
 
 
 def monitor(vm, execute, **arguments):

@@ -199,7 +199,7 @@ def test_images_that_are_opened_while_a_pull_ends(big, mount, folder):
     big.check_files()
 
 
-SLOW_COMMIT = """exec strace -f -o /dev/null -P {path} -e inject=pwrite64:delay_exit=200ms $REAL "$@"
+SLOW_COMMIT = """exec strace -f -o /dev/null -P {path} -e inject=pwrite64,pwritev:delay_exit=200ms $REAL "$@"
 """
 
 
@@ -215,7 +215,7 @@ def test_mkdir_does_not_wait_for_a_merge_of_a_vm_that_is_off(big, mount, folder)
         wait_until(lambda: re.search(r"^done [1-9]", big.kws("status"), re.MULTILINE), "it moves")
         big.mkdir("s3")
         assert "tombstones 1" in big.kws("status"), "the merge is not done"
-        wait_until(lambda: is_running(big), "it goes on", deadline=10)
+        wait_until(lambda: is_running(big), "it goes on")
         big.check()
     big.sync()
     big.check()
@@ -293,7 +293,7 @@ def test_a_job_is_seen_and_canceled(big, mount, folder):
 def test_a_job_of_a_running_vm_is_canceled(big):
     make_chain(big, {"s1": 4, "": 55})
     big.vm.start()
-    with disturbed(big.vm.qemu, "pwrite64:delay_exit=200ms"):
+    with disturbed(big.vm.qemu, "pwrite64,pwritev:delay_exit=200ms"):
         big.rmdir("s1")
         (the_job(big) / "cancel").write_text("1\n")
         with refused(errno.ECANCELED):
