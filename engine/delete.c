@@ -14,6 +14,7 @@
  * the merge were done (9.0 does so even for METADATA_ONLY). A snapshot without
  * children leaves the others alone.
  */
+#include "common/timespec.h"
 #include "engine/foundation.h"
 #include "engine/hooks.h"
 #include "engine/metadata.h"
@@ -133,12 +134,28 @@ static int make_plan(struct engine *e, struct slot *s, const struct snapshot *sn
 }
 
 /* The lock is held. */
-static int check_closed(const struct slot *s, uint32_t snapshot, struct err *err)
+static bool is_open(const struct slot *s, uint32_t snapshot)
 {
 	for (size_t i = 0; i < s->holders.n; i++)
 		if (s->holders.at[i].snapshot == snapshot)
-			return err_set(err, EBUSY, "an image of it is open: close it first");
-	return 0;
+			return true;
+	return false;
+}
+
+/* The kernel tells of a close() in the background: `cp s/vda.raw x; rmdir s` may get here before it
+ * has. That takes milliseconds; who really reads does so for longer than anybody who wants to hear
+ * of it should have to wait. */
+#define CLOSE_MS 200
+
+/* The lock is held, and let go of meanwhile. */
+static int check_closed(struct engine *e, const struct slot *s, uint32_t snapshot, struct err *err)
+{
+	struct timespec until = monotonic_in(CLOSE_MS);
+
+	while (is_open(s, snapshot) && cond_wait_until(&e->changed, &e->lock, &until))
+		;
+	return is_open(s, snapshot) ?
+		       err_set(err, EBUSY, "an image of it is open: close it first") : 0;
 }
 
 /* From here on no image of it is opened; -EBUSY if one is. */
@@ -147,7 +164,7 @@ static int keep_readers_out(struct engine *e, struct slot *s, uint32_t snapshot,
 	int r;
 	LOCK_SCOPE(&e->lock);
 
-	r = check_closed(s, snapshot, err);
+	r = check_closed(e, s, snapshot, err);
 	if (r >= 0)
 		s->dying = snapshot;
 	return r;
@@ -193,7 +210,7 @@ int snapshot_check_deletable(struct engine *e, struct slot *s, const struct snap
 
 	if (snapshot->pinned)
 		return err_set(err, EPERM, "it is pinned: write 0 to its 'pin' first");
-	return r < 0 ? r : check_closed(s, snapshot->id, err);
+	return r < 0 ? r : check_closed(e, s, snapshot->id, err);
 }
 
 /* While a hook runs its images can still be read: it may want to keep them elsewhere. */

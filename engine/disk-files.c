@@ -57,6 +57,7 @@ static void close_hold(struct engine *e, struct slot *s, struct holder *h)
 	let_go(s, h);
 	if (s->care.for_readers)
 		keeper_want(e, s);
+	pthread_cond_broadcast(&e->changed);
 }
 
 /* ---- opening ---- */
@@ -164,7 +165,7 @@ int engine_disk_open(struct engine *e, const struct disk_id *id, struct disk_fil
 	r = disk_file_open_unheld(e, id, &f, err);
 	pthread_mutex_lock(&e->lock);
 	if (r < 0)
-		let_go(s, hold_of(s, id->snapshot, NULL));
+		close_hold(e, s, hold_of(s, id->snapshot, NULL));
 	else
 		hold_of(s, id->snapshot, NULL)->image = f->image;
 	pthread_mutex_unlock(&e->lock);

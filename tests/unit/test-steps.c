@@ -12,6 +12,8 @@
  * are those from before the operation, or those from after it; each of them
  * and the VM's disk read, by qemu-img, as they did; and the folder of the
  * images holds the files that are needed and no other.
+ *
+ * And at the end: a snapshot whose image is being closed just then is deleted.
  */
 #include "engine/core.h"
 #include "engine/domain-xml.h"
@@ -577,9 +579,55 @@ static void test_operation(void **state)
 	run_all_faults(o, template, &before, &after);
 }
 
+/* ---- an image that is open ---- */
+
+struct closing {
+	struct engine *e;
+	struct disk_file *file;
+};
+
+static void *close_late(void *closing)
+{
+	struct closing *c = closing;
+	struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
+
+	nanosleep(&pause, NULL);
+	engine_disk_close(c->e, c->file);
+	return NULL;
+}
+
+/* The kernel tells of a close() late: an rmdir may have begun. Who reads on is in its way. */
+static void test_open_image(void **state)
+{
+	cleanup_free char *template = xasprintf("%s/template", root);
+	struct closing c = { 0 };
+	struct disk_id id = { .shape = SHAPE_RAW };
+	struct err err = ERR_INIT;
+	pthread_t thread;
+	struct world w;
+	struct vm *vm;
+
+	(void)state;
+	copy_tree(template);
+	world_open(&w);
+	vm = engine_vm_by_name(w.e, "web1");
+	id.vm = vm->id;
+	id.snapshot = id_of(vm, "s1");
+	vm_unref(vm);
+	c.e = w.e;
+	if (engine_disk_open(w.e, &id, &c.file, &err) < 0)
+		fail_msg("the image does not open: %s", err.msg);
+	assert_int_equal(run_operation(&w, start_delete_first), -EBUSY);
+	assert_int_equal(pthread_create(&thread, NULL, close_late, &c), 0);
+	assert_int_equal(run_operation(&w, start_delete_first), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(settle(&w), 0);
+	engine_close(w.e);
+}
+
 int main(void)
 {
-	struct CMUnitTest tests[sizeof(operations) / sizeof(operations[0])];
+	struct CMUnitTest tests[sizeof(operations) / sizeof(operations[0]) + 1];
 	char template[] = "/tmp/kwsfs-test-steps-XXXXXX";
 	size_t n = sizeof(operations) / sizeof(operations[0]);
 	int failed;
@@ -593,7 +641,8 @@ int main(void)
 	for (size_t i = 0; i < n; i++)
 		tests[i] = (struct CMUnitTest){ operations[i].name, test_operation, NULL, NULL,
 						(void *)&operations[i] };
-	failed = _cmocka_run_group_tests("steps", tests, n, NULL, NULL);
+	tests[n] = (struct CMUnitTest){ "an open image", test_open_image, NULL, NULL, NULL };
+	failed = _cmocka_run_group_tests("steps", tests, n + 1, NULL, NULL);
 	sh("rm -rf %s", root);
 	return failed;
 }
