@@ -225,9 +225,10 @@ static void keep_earlier(time_t *next, time_t t)
 		*next = t;
 }
 
-/* Nothing is to be done now: when is? */
+/* Nothing is to be done now: when is? `now` is from before it was looked for: what expires since is
+ * yet to come. */
 static void plan_ahead(struct engine *e, struct slot *s, const struct policy *p,
-		       const struct vm *vm, bool waits)
+		       const struct vm *vm, time_t now, bool waits)
 {
 	struct care *care = &s->care;
 	LOCK_SCOPE(&e->lock);
@@ -235,7 +236,7 @@ static void plan_ahead(struct engine *e, struct slot *s, const struct policy *p,
 	care->all_rules = false;
 	care->for_readers = waits;
 	care->has_floor = p->min_free.bytes || p->min_free.percent;
-	care->expiry = next_expiry(vm, &p->retention, time(NULL));
+	care->expiry = next_expiry(vm, &p->retention, now);
 	care->next = care->expiry;
 	for (size_t k = 0; k < N_TIMERS; k++)
 		keep_earlier(&care->next, care->timers[k].next);
@@ -270,7 +271,7 @@ static bool look_after(struct engine *e, struct slot *s, const struct vm *vm)
 	}
 	if (prune_due && timer_ran(e, s, TIMER_PRUNE, NULL) >= 0)
 		timer_set(e, s, TIMER_PRUNE, p.prune_schedule);
-	plan_ahead(e, s, &p, vm, has(vm, verdicts, true));
+	plan_ahead(e, s, &p, vm, now, has(vm, verdicts, true));
 	return false;
 }
 
@@ -293,6 +294,7 @@ static void care_for(struct engine *e, struct slot *s)
 	s->care.wanted = false;
 	s->care.not_before = 0;
 	s->care.next = 0;
+	s->care.for_readers = true; /* it may wait for what is closed meanwhile */
 	pthread_mutex_unlock(&e->lock);
 	vm = slot_view(e, s);
 	at_work = vm && look_after(e, s, vm);
