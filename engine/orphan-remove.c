@@ -5,7 +5,9 @@
  * could lie on any image: as long as there is such a layer nothing is deleted but that
  * layer itself.
  */
+#include "engine/domain-xml.h"
 #include "engine/evidence.h"
+#include "engine/foundation.h"
 #include "engine/known.h"
 #include "engine/orphans.h"
 #include "engine/overlay.h"
@@ -14,6 +16,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
 DEFINE_CLEANUP(struct orphan_list, orphan_list_unref);
 
 int engine_orphan_open(const struct orphan *o, int *ret_fd, struct err *err)
@@ -64,21 +67,45 @@ static int check_saved(struct engine *e, const struct orphan *o, struct err *err
 	return r;
 }
 
-/* A VM may have its disk on the file in lost+found: QEMU's locks are there, then. */
+static int check_definition(struct engine *e, const char *uuid, bool config, const char *inside,
+			    struct err *err)
+{
+	cleanup(domain_xml_free_p) struct domain_xml *domain = NULL;
+	cleanup_free char *xml = NULL;
+	int r = e->hv->ops->domain_xml(e->hv, uuid, config, &xml, err);
+
+	if (r == -ENOENT)
+		return 0; /* it went since it was listed */
+	if (r >= 0)
+		r = domain_xml_parse(xml, &domain, err);
+	for (size_t i = 0; r >= 0 && i < domain->n_disks; i++) {
+		const struct xml_disk *d = &domain->disks[i];
+		cleanup_free char *below = d->path ? foundation_of(d->path, d->format) : NULL;
+
+		if (streq(below, inside))
+			return err_set(err, EBUSY, "a disk of the VM %s lies on it", domain->name);
+	}
+	return r;
+}
+
+/* A VM may have its disk on the file in lost+found: then QEMU's locks are there, or will be.
+ * What is published lags behind libvirt, and a disk that is only there from the next start on is
+ * not in it: so libvirt is asked. */
 static int check_tenants(struct engine *e, const struct orphan *o, struct err *err)
 {
 	cleanup_free char *inside = xasprintf("lost+found/%s", o->name);
-	LOCK_SCOPE(&e->lock);
+	struct hv_domain *domains = NULL;
+	size_t n = 0;
+	int r = e->hv->ops->list(e->hv, &domains, &n, err);
 
-	for (size_t i = 0; i < e->slots.n; i++) {
-		const struct slot *s = e->slots.at[i];
-
-		for (size_t f = 0; s->view && f < s->foundations.n; f++)
-			if (streq(s->foundations.at[f], inside))
-				return err_set(err, EBUSY, "a disk of the VM %s lies on it",
-					       s->view->name);
+	for (size_t i = 0; i < n && r >= 0; i++) {
+		if (domains[i].active)
+			r = check_definition(e, domains[i].uuid, false, inside, err);
+		if (r >= 0 && domains[i].persistent)
+			r = check_definition(e, domains[i].uuid, true, inside, err);
 	}
-	return 0;
+	hv_domains_free(domains, n);
+	return r;
 }
 
 static int prove_unused(struct engine *e, const struct orphan *o, const struct layer_file *file,

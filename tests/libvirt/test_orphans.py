@@ -220,6 +220,21 @@ def test_a_vm_lies_on_the_view_of_it(lost, vm, new_vm):
     assert "other" in last_error(lost) and path.exists()
 
 
+def test_a_vm_that_runs_lies_on_it_from_its_next_start_on(lost, vm, new_vm):
+    path = make_orphan(vm)
+    other = new_vm("other")
+    other.start()
+    top = other.folder / "top"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", one(lost), "-F", "qcow2", top, "4M")
+    other.virsh("attach-disk", "other", top, "vdx", "--subdriver", "qcow2", "--config")
+    with refused(errno.EBUSY):
+        one(lost).unlink()
+    assert "a disk of the VM other lies on it" in last_error(lost) and path.exists()
+    other.virsh("detach-disk", "other", "vdx", "--config")
+    one(lost).unlink()
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("store", [False, True])
 def test_a_vm_that_is_gone(libvirtd, folder, new_vm, store):
     """Its layers are shown under its name, and what was its disk from the first stays hidden."""
