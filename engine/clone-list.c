@@ -226,4 +226,5 @@ void clones_free(struct engine *e)
 	for (size_t i = 0; i < e->undone_clones.n; i++)
 		free(e->undone_clones.at[i]);
 	vec_free(&e->undone_clones);
+	vec_free(&e->new_clones);
 }

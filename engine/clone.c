@@ -324,6 +324,46 @@ static int show(struct engine *e, uint32_t vm, struct err *err)
 	return r;
 }
 
+bool clone_is_new(struct engine *e, const char *uuid)
+{
+	for (size_t i = 0; i < e->new_clones.n; i++)
+		if (streq(e->new_clones.at[i], uuid))
+			return true;
+	return false;
+}
+
+/* One that has failed may be there all the same: what libvirt has told of it is looked at then. */
+static void forget_new(struct engine *e, const char *uuid, bool failed)
+{
+	LOCK_SCOPE(&e->lock);
+
+	for (size_t i = 0; i < e->new_clones.n; i++) {
+		if (!streq(e->new_clones.at[i], uuid))
+			continue;
+		free(e->new_clones.at[i]);
+		e->new_clones.at[i] = e->new_clones.at[--e->new_clones.n];
+		break;
+	}
+	if (!failed)
+		return;
+	vec_push(&e->news, xstrdup(uuid));
+	pthread_cond_signal(&e->news_wake);
+}
+
+/* Takes `plan` over, as op_run does. */
+static int make(struct engine *e, struct slot *source, struct plan *plan, struct err *err)
+{
+	cleanup_free char *uuid = xstrdup(plan->uuid);
+	int r;
+
+	pthread_mutex_lock(&e->lock);
+	vec_push(&e->new_clones, xstrdup(uuid));
+	pthread_mutex_unlock(&e->lock);
+	r = op_run(e, source, &clone_op, plan, err);
+	forget_new(e, uuid, r < 0);
+	return r;
+}
+
 static int run(struct engine *e, struct slot *source, const struct snapshot *snapshot,
 	       struct plan *plan, const struct clone_wish *wish, uint32_t *ret_id, struct err *err)
 {
@@ -331,7 +371,7 @@ static int run(struct engine *e, struct slot *source, const struct snapshot *sna
 	cleanup(clone_list_unref_p) struct clone_list *list = NULL;
 	const struct clone *c = NULL;
 	double began = metrics_now();
-	int r = op_run(e, source, &clone_op, plan, err);
+	int r = make(e, source, plan, err);
 
 	if (r < 0)
 		return r;

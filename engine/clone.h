@@ -52,6 +52,9 @@ int clone_texts(struct engine *e, uint32_t snapshot_id, char **ret_user_data, ch
 /* Whether that is the UUID of a clone that an earlier process was killed over, and that was undone
  * since. libvirtd may define it late, when it was not to be found any more: then it has to go. */
 bool clone_is_undone(struct engine *e, const char *uuid);
+/* Whether that is one that is being made. It is shown as a VM when the list of clones has it: who
+ * saw it before could take the spare of a pool for any VM. The lock is held. */
+bool clone_is_new(struct engine *e, const char *uuid);
 
 /* ---- clone-remove.c: the same for who has the clone for itself ---- */
 

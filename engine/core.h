@@ -238,6 +238,7 @@ struct engine {
 	} groups;
 	struct clone_list *clones; /* published */
 	vec_of(char *) undone_clones; /* UUIDs: see clone_is_undone */
+	vec_of(char *) new_clones;    /* the same: see clone_is_new */
 	size_t promotions; /* threads that make clones independent */
 	struct {
 		pthread_cond_t wake;

@@ -42,7 +42,7 @@ static void look_as_guest(struct engine *e, struct slot *s, const struct hv_doma
 	int r = 0;
 
 	pthread_mutex_lock(&e->lock);
-	if (!begin_look(e, s)) {
+	if (clone_is_new(e, s->uuid) || !begin_look(e, s)) {
 		pthread_mutex_unlock(&e->lock);
 		return;
 	}

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from commands import wait_until
+from commands import wait_until, write_once
 from events import Events
 from faults import FaultyMount
 from kwsmount import ImpatientMount
@@ -62,6 +62,22 @@ def test_one_that_vanishes(faulty):
     faulty.mount.go()
     report = faulty.wait("done")
     assert "passed over a-standby: " in report and faulty.domains() == {"b-standby"}
+
+
+def test_a_spare_that_is_being_made(faulty):
+    """It is no candidate, and no VM, before it is known to be a spare."""
+    faulty.publish(spare_wait=0, spare_state="defined")
+    faulty.failing()
+    faulty.mount.arm("clone.record", "before", "pause")
+    write_once(faulty.mount.point / "pool" / "web" / ".kws" / "spare", 1)
+    wait_until(lambda: not faulty.mount.armed, "it is defined")
+    try:
+        assert len(faulty.domains("--all")) == 3 and faulty.mount.vms == {"web1", "golden"}
+        assert "spare" not in faulty.get("web1/candidates")
+    finally:
+        faulty.mount.go()
+    wait_until(lambda: len(faulty.mount.vms) == 3, "it is shown")
+    assert "spare" not in faulty.get("web1/candidates")
 
 
 def test_two_at_once(faulty):
