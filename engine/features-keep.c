@@ -16,7 +16,6 @@
 #include <errno.h>
 
 DEFINE_CLEANUP(struct domain_xml, domain_xml_free);
-DEFINE_CLEANUP(struct vm, vm_unref);
 
 /* Those that are kept in one of the two definitions, as they are handed to libvirt. */
 static int kept_in(struct engine *e, const char *uuid, bool config, char **ret, struct err *err)
@@ -189,15 +188,25 @@ static int told(const char *text, char *os, struct feature_set *ret, struct err 
 	return 0;
 }
 
+/* As libvirt has it: whoever has just started the VM need not wait until that is published. */
+static int check_runs(struct engine *e, const struct slot *s, struct err *err)
+{
+	struct hv_domain state = { 0 };
+	int r = e->hv->ops->lookup(e->hv, s->uuid, &state, err);
+
+	free(state.name);
+	if (r == -ENOENT || (r >= 0 && !state.active))
+		return err_set(err, EINVAL, "the VM does not run, so its guest cannot be asked");
+	return r;
+}
+
 static int ask(struct engine *e, struct slot *s, struct feature_set *ret, struct err *err)
 {
-	cleanup(vm_unref_p) struct vm *vm = slot_view(e, s);
 	cleanup_free char *os = NULL, *text = NULL;
-	int r;
+	int r = check_runs(e, s, err);
 
-	if (!vm || !vm->active)
-		return err_set(err, EINVAL, "the VM does not run, so its guest cannot be asked");
-	r = e->hv->ops->guest_os(e->hv, s->uuid, &os, err);
+	if (r >= 0)
+		r = e->hv->ops->guest_os(e->hv, s->uuid, &os, err);
 	if (r >= 0)
 		r = e->hv->ops->guest_file(e->hv, s->uuid, FEATURES_GUEST_FILE,
 					   FEATURES_GUEST_FILE_MAX, &text, err);
