@@ -140,6 +140,9 @@ static bool runs(struct op *op)
 	return r >= 0 && state.active;
 }
 
+/* For five seconds: where libvirt itself waits for QEMU it naps for 200 ms at a time. */
+#define LOOKS_FOR_END 250
+
 /* If a copy failed with `r` because the VM ended: libvirt's words for that differ with what it was
  * asked just then, and it needs a moment to see it. */
 static int check_runs(struct op *op, int r, struct err *err)
@@ -148,7 +151,7 @@ static int check_runs(struct op *op, int r, struct err *err)
 
 	if (r == -ECANCELED || r == -ESHUTDOWN || r == -ENOSPC || r == -EHOSTDOWN)
 		return r;
-	for (int i = 0; i < 25; i++) {
+	for (int i = 0; i < LOOKS_FOR_END && !is_stopping(op->e); i++) {
 		if (!runs(op))
 			return err_set(err, EBUSY, "the VM ended");
 		nanosleep(&pause, NULL);
