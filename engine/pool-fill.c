@@ -56,14 +56,18 @@ void pool_complain(struct engine *e, const struct pool *pool, int r, const char 
 	bool news;
 
 	pthread_mutex_lock(&e->lock);
+	news = !streq(fill_of(e, pool->id)->error, msg) && !e->pools.stopping;
+	pthread_mutex_unlock(&e->lock);
+	/* First, for who sees in `status` that something is wrong looks there. */
+	if (news)
+		engine_pools_set_last_error(e, what);
+	pthread_mutex_lock(&e->lock);
 	f = fill_of(e, pool->id);
-	news = !streq(f->error, msg) && !e->pools.stopping;
 	free(f->error);
 	f->error = xstrdup(msg);
 	pthread_mutex_unlock(&e->lock);
 	if (!news)
 		return;
-	engine_pools_set_last_error(e, what);
 	engine_event(e, &(struct engine_event){ "pool-trouble", pool->vm, pool->snapshot, .code = -r,
 						.weight = EVENT_TROUBLE }, "%s", what);
 }
