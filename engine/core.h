@@ -139,6 +139,7 @@ struct slot {
 	char *last_error;
 	struct timespec looked; /* CLOCK_MONOTONIC, when the last look ended */
 	struct timespec crashed; /* CLOCK_REALTIME, when that was seen last; 0: never */
+	bool ran_unseen;         /* ... and nobody had seen it run: failover_take_unseen */
 	struct refresh refresh; /* of what is known of it */
 	struct measuring measuring;
 	char *seen;             /* what it saw: see look.c */

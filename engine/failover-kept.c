@@ -125,6 +125,19 @@ bool failover_put_off(struct engine *e, uint32_t vm, struct timespec until)
 	return news;
 }
 
+bool failover_take_unseen(struct engine *e, uint32_t vm)
+{
+	struct slot *s;
+	bool unseen;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_id(e, vm);
+	unseen = s && s->ran_unseen;
+	if (s)
+		s->ran_unseen = false;
+	return unseen;
+}
+
 int failover_forgive(struct engine *e, uint32_t vm, struct err *err)
 {
 	struct failover_vm row = { .vm = vm };
@@ -173,6 +186,7 @@ int engine_set_recovery_auto(struct engine *e, uint32_t vm_id, bool on, struct e
 	struct failover_vm row = { .vm = vm_id, .automatic = on };
 	int r = failover_forgive(e, vm_id, err);
 
+	failover_take_unseen(e, vm_id);
 	row.ran = (vm && vm->active) || (old.given_up && old.ran);
 	return r < 0 ? r : failover_keep(e, &row, FACT_AUTOMATIC | FACT_GIVEN_UP | FACT_RAN, err);
 }

@@ -300,6 +300,7 @@ static int keep(struct recovery *x, uint32_t vm, struct err *err)
 	struct failover_vm old = failover_kept(x->e, x->f->vm).row, now = old;
 	int r = x->f->ordered ? failover_forgive(x->e, x->f->vm, err) : 0;
 
+	failover_take_unseen(x->e, x->f->vm);
 	old.ran = false;
 	old.replaced = true;
 	now.vm = vm;

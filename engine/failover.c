@@ -235,8 +235,11 @@ static void see_to(struct engine *e, const struct failover_vm *row, struct times
 			failover_keep(e, &is, FACT_REPLACED, NULL);
 	} else if (!vm->crashed) {
 		failover_keep(e, &is, FACT_RAN, NULL); /* somebody has shut it off */
-	} else if (row->ran && row->automatic && !row->given_up) {
-		see_to_crashed(e, vm->id, next);
+	} else if (row->ran || failover_take_unseen(e, vm->id)) {
+		is.ran = true;
+		failover_keep(e, &is, FACT_RAN, NULL);
+		if (row->automatic && !row->given_up)
+			see_to_crashed(e, vm->id, next);
 	}
 }
 

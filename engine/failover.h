@@ -34,6 +34,8 @@ int failover_keep(struct engine *e, const struct failover_vm *row, unsigned fact
 		  struct err *err);
 /* Until when it waits; 0: it does not. Whether that is news. */
 bool failover_put_off(struct engine *e, uint32_t vm, struct timespec until);
+/* Whether it has crashed so soon that nobody saw it run. True once: FACT_RAN keeps it then. */
+bool failover_take_unseen(struct engine *e, uint32_t vm);
 /* Its line begins anew: what has failed does not count any more. */
 int failover_forgive(struct engine *e, uint32_t vm, struct err *err);
 

@@ -211,6 +211,20 @@ struct vm *slot_view(struct engine *e, struct slot *s)
 	return vm_ref(s->view);
 }
 
+/* The lock is held. */
+static void note_crash(struct slot *s, const struct vm *old, const struct vm *vm)
+{
+	bool has_crashed = vm && vm->crashed, is_news = has_crashed && (!old || !old->crashed);
+
+	if (is_news)
+		clock_gettime(CLOCK_REALTIME, &s->crashed);
+	/* If it was off, and not because it had crashed, it was started in between. */
+	if (is_news)
+		s->ran_unseen = old && !old->active && !vm->active;
+	else if (!has_crashed)
+		s->ran_unseen = false;
+}
+
 void slot_publish(struct engine *e, struct slot *s, struct vm *vm)
 {
 	struct vm_list *old_list;
@@ -226,8 +240,7 @@ void slot_publish(struct engine *e, struct slot *s, struct vm *vm)
 	e->list->changed = old_list->changed;
 	if (names_changed)
 		clock_gettime(CLOCK_REALTIME, &e->list->changed);
-	if (vm && vm->crashed && (!old || !old->crashed))
-		clock_gettime(CLOCK_REALTIME, &s->crashed);
+	note_crash(s, old, vm);
 	keeper_want(e, s);
 	pools_want(e);
 	failovers_want(e);

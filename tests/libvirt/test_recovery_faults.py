@@ -192,6 +192,22 @@ def test_while_it_is_away(recovery):
     assert recovery.report().count("failure ") == 1 and recovery.domains() == set()
 
 
+def test_at_once(recovery):
+    """What is started and crashes before anybody looks has run all the same."""
+    recovery.vm("standby")
+    web1 = recovery.failing()
+    web1.stop()
+    wait_until(lambda: recovery.mount.of(web1).kws("state") == "shut off", "it is seen")
+    recovery.mount.process.send_signal(signal.SIGSTOP)
+    try:
+        web1.start()
+        web1.kill()
+    finally:
+        recovery.mount.process.send_signal(signal.SIGCONT)
+    recovery.wait("done")
+    assert recovery.domains() == {"standby"}
+
+
 def test_libvirtd_is_away(recovery):
     recovery.vm("standby")
     web1 = recovery.failing()
