@@ -4,6 +4,7 @@
  * open its snapshot is not deleted, and that is all that is needed: what merges do
  * below and above it leaves its bytes as they are (docs/THREADS.md).
  */
+#include "common/timespec.h"
 #include "engine/chain.h"
 #include "engine/core.h"
 #include "engine/disk-files.h"
@@ -12,6 +13,8 @@
 #include "engine/written.h"
 
 #include <errno.h>
+
+DEFINE_CLEANUP(struct vm, vm_unref);
 
 struct disk_file {
 	struct image *image;
@@ -100,16 +103,39 @@ static int try_open(struct engine *e, const struct disk_id *id, struct disk_file
 	return r;
 }
 
+/* For so long at most: libvirtd may be the one that asks (refresh.c). */
+#define FLUX_MS 1000
+
+/* Between a merge's giving a layer's place to another one and its telling of that, nobody may look:
+ * until something else than `seen` is published it is found where it was. */
+static void wait_for_flux(struct engine *e, uint32_t vm_id, const struct vm *seen,
+			  const struct timespec *until)
+{
+	struct slot *s;
+	LOCK_SCOPE(&e->lock);
+
+	s = slot_by_id(e, vm_id);
+	while (s && s->exclusive && s->view == seen && !e->stopping)
+		if (!cond_wait_until(&e->changed, &e->lock, until))
+			break;
+}
+
 /* A merge may take a layer out of the chain between finding and opening it:
  * then it is found elsewhere at the second try. */
 static int open_now(struct engine *e, const struct disk_id *id, struct disk_file *f,
 		    struct err *err)
 {
-	int r = try_open(e, id, f, err);
+	struct timespec until = monotonic_in(FLUX_MS);
+	int r = -ENOENT;
 
-	for (int again = 0; r == -ENOENT && again < 3; again++) {
-		engine_vm_refresh(e, id->vm, 0);
+	for (int tries = 0; r == -ENOENT && tries < 4; tries++) {
+		cleanup(vm_unref_p) struct vm *seen = engine_vm(e, id->vm);
+
 		r = try_open(e, id, f, err);
+		if (r == -ENOENT) {
+			wait_for_flux(e, id->vm, seen, &until);
+			engine_vm_refresh(e, id->vm, 0);
+		}
 	}
 	/* The name was there, so its absence is damage, not a missing file of the tree. */
 	if (r != -ENOENT)

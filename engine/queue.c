@@ -235,6 +235,7 @@ void slot_end_exclusive(struct engine *e, struct slot *s)
 
 	s->exclusive = false;
 	look_at_missed(e, s);
+	pthread_cond_broadcast(&e->changed);
 }
 
 /* ---- several VMs for one thread ---- */
