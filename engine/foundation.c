@@ -105,7 +105,8 @@ int foundation_check(struct engine *e, const struct snapshot *s, struct err *err
 {
 	cleanup(tenants_clear) tenants_t known = { 0 }, still = { 0 };
 
-	/* One that was undefined just now is no reason to refuse anything. */
+	/* One that was defined just now counts; one that was undefined is no reason to refuse anything. */
+	engine_vms_refresh(e);
 	tenants_of(e, s, &known);
 	for (size_t i = 0; i < known.n; i++)
 		engine_vm_refresh(e, known.at[i].vm, 0);

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 import libvirt_qemu
 
-from commands import run, wait_until
+from commands import run, try_run, wait_until
 from processes import status_of
 
 MIB = 1 << 20
@@ -50,6 +50,17 @@ def is_image(path):
             return path.suffix == ".raw" or file.read(4) == b"QFI\xfb"
     except FileNotFoundError:  # it has been merged away just now
         return False
+
+
+def until_unlocked(attempt):
+    """Tries again as long as a lock is refused: while layers of a VM that is off are merged, it does not
+    start, and QEMU's tools cannot write to it, see README."""
+    def is_done():
+        done = attempt()
+        assert done.returncode == 0 or '" lock' in done.stderr, done.stderr
+        return done.returncode == 0
+
+    wait_until(is_done, "nothing is merged, and it works")
 
 
 class VM:
@@ -127,13 +138,7 @@ class VM:
             return bool(domain.isActive())
 
     def start(self):
-        """While layers of a VM that is off are merged, QEMU is refused a lock on them, see README."""
-        def starts():
-            done = self.libvirtd.try_virsh("start", self.name)
-            assert done.returncode == 0 or '" lock' in done.stderr, done.stderr
-            return done.returncode == 0
-
-        wait_until(starts, "nothing is merged, and it starts")
+        until_unlocked(lambda: self.libvirtd.try_virsh("start", self.name))
 
     def stop(self):
         self.virsh("destroy", self.name)
@@ -188,12 +193,16 @@ class VM:
         """Fills a range of a disk with one byte, and has it on disk: QEMU may be killed next.
         Whether it arrived is seen when the disk is compared with `content`."""
         command = f"write -f -P {pattern} {offset} {length}"
+
+        def by_tool():
+            active = self.active[target]
+            return try_run("qemu-io", "-f", format_of(active), "-c", command, active)
+
         with self.libvirtd.domain(self.name) as domain:
             if domain.isActive():
                 self.qemu_io(target, command)
             else:
-                active = self.active[target]
-                run("qemu-io", "-f", format_of(active), "-c", command, active)
+                until_unlocked(by_tool)
         self.content[target][offset:offset + length] = bytes([pattern]) * length
 
     def copy_of_content(self):
