@@ -361,7 +361,7 @@ static int settle(struct op *op, size_t step, size_t *ret_from, struct err *err)
 	live = is_live(&layers, &disk_of(op)->overlay);
 	layers_clear(&layers);
 	if (state == COMMIT_WRITTEN || (state == COMMIT_OPEN && step == 1 && live) ||
-	    (state == COMMIT_PIVOTED && live))
+	    (state == COMMIT_PIVOTED && step <= 1 && live))
 		*ret_from = 0;
 	else if (step == 0 && (state == COMMIT_PIVOTED || state == COMMIT_GONE))
 		*ret_from = 1;
