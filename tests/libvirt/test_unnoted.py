@@ -4,14 +4,16 @@ layers are merged. kwsfs finds another state each time; in all of them nothing i
 VM wrote before and after."""
 import contextlib
 import errno
+import json
 import os
 import signal
+import sqlite3
 
 import pytest
 
-from commands import refused, wait_until
+from commands import DEADLINE, refused, run, wait_until
 from disturb import disturbed
-from faults import do_something, is_settled, try_sync
+from faults import FaultyMount, do_something, is_settled, try_sync
 from processes import has_ended
 from shape import Shape, recognised
 
@@ -89,3 +91,51 @@ def test_libvirtd_is_killed_when_it_writes(tree, vm, libvirtd, process, victim, 
     tree.check_files(leaks=True)
     if not lost:  # libvirt keeps its files for that QEMU
         vm.start()
+
+
+def tell_of_a_pivot(mount):
+    """As if the VM had been told to switch to the lower layer when the power went."""
+    registry = sqlite3.connect(mount.folder / "state" / "registry.db")
+    plan, = registry.execute("SELECT plan FROM operation").fetchone()
+    registry.execute("UPDATE operation SET plan = ?", (json.dumps({**json.loads(plan), "flags": 1}),))
+    registry.commit()
+    registry.close()
+
+
+def test_it_cannot_be_told_which_layer_was_written_last(libvirtd, folder, new_vm):
+    """However often it is tried, nothing is merged over what the VM may have written."""
+    mount = FaultyMount(libvirtd, folder / "mount").start()
+    try:
+        vm = new_vm("web1")
+        tree = mount.of(vm)
+        tree.mkdir("s1")
+        lower = vm.active["vda"]
+        vm.write("vda", 7, 0, 1 << 20)
+        tree.mkdir("s2")
+        vm.write("vda", 1, 0, PART)
+        mount.arm("merge.data", "before", "kill")
+        with contextlib.suppress(OSError):
+            tree.rmdir("s2")
+        wait_until(lambda: not mount.armed, "it is to be merged")
+        mount.process.wait(timeout=DEADLINE)
+        tell_of_a_pivot(mount)
+        run("qemu-io", "-f", "qcow2", "-c", f"write -P 2 0 {PART}", lower)
+        mount.start_again()
+        for _ in range(3):
+            with refused(errno.EIO):
+                (tree / "next").mkdir()
+            assert "cannot be told which one it wrote last" in tree.kws("last_error")
+            with refused(errno.EIO):
+                tree.sync()
+        run("qemu-io", "-r", "-U", "-f", "qcow2", "-c", f"read -P 2 0 {PART}", lower)
+        vm.start()  # with the upper one, as its definition says
+        (tree / "next").mkdir()
+        (tree / "next").rmdir()
+        tree.sync()
+        tree.reference.pop("s2", None)
+        tree.check()
+        vm.stop()
+        tree.check_files()
+    finally:
+        print(mount.log.read_text())
+        mount.give_up()
