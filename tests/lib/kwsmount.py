@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import time
 
 from commands import DEADLINE, run, sync, try_run, wait_until, write_once
 from vm import format_of
@@ -140,6 +141,13 @@ class Tree:
     def revert(self, name, how="1"):
         write_once(self.path / name / "revert", how)
         self.vm.content = {t: bytearray(c) for t, c in self.reference[name].items()}
+
+    def start_quietly(self):
+        """Starts the VM, and lets kwsfs see all that libvirt tells of that: each event is an occasion to go
+        on with a merge, also with one that was canceled."""
+        self.vm.start()
+        wait_until(lambda: self.kws("state") == "running", "it is seen to run")
+        time.sleep(1)
 
     def sync(self):
         sync(self.path)

@@ -252,7 +252,7 @@ def test_a_running_job_and_a_failed_one(mount, new_vm, page, browser):
     tree.vm.write("vda", 1, 0, 4 * MIB)
     tree.mkdir("s1")
     tree.vm.write("vda", 2, 0, 55 * MIB)
-    tree.vm.start()
+    tree.start_quietly()
     with disturbed(tree.vm.qemu, "pwrite64:delay_exit=200ms"):
         tree.rmdir("s1")
         (job,) = wait_until(lambda: os.listdir(tree / ".kws" / "jobs"), "a job runs")

@@ -292,7 +292,7 @@ def test_a_job_is_seen_and_canceled(big, mount, folder):
 
 def test_a_job_of_a_running_vm_is_canceled(big):
     make_chain(big, {"s1": 4, "": 55})
-    big.vm.start()
+    big.start_quietly()
     with disturbed(big.vm.qemu, "pwrite64,pwritev:delay_exit=200ms"):
         big.rmdir("s1")
         (the_job(big) / "cancel").write_text("1\n")

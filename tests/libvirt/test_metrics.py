@@ -146,7 +146,7 @@ def test_jobs(mount, new_vm):
     tree = mount.of(vm)
     tree.mkdir("s1")
     vm.write("vda", 1, 0, 55 << 20)
-    vm.start()
+    tree.start_quietly()
     with Events(mount) as events, disturbed(vm.qemu, "pwrite64:delay_exit=200ms"):
         tree.rmdir("s1")
         [job] = wait_until(lambda: os.listdir(tree / ".kws" / "jobs"), "a job runs")
