@@ -324,26 +324,29 @@ static int show(struct engine *e, uint32_t vm, struct err *err)
 	return r;
 }
 
-bool clone_is_new(struct engine *e, const char *uuid)
+/* The lock is held. */
+static char **find_new(struct engine *e, const char *uuid)
 {
 	for (size_t i = 0; i < e->new_clones.n; i++)
 		if (streq(e->new_clones.at[i], uuid))
-			return true;
-	return false;
+			return &e->new_clones.at[i];
+	return NULL;
+}
+
+bool clone_is_new(struct engine *e, const char *uuid)
+{
+	return find_new(e, uuid) != NULL;
 }
 
 /* One that has failed may be there all the same: what libvirt has told of it is looked at then. */
 static void forget_new(struct engine *e, const char *uuid, bool failed)
 {
+	char **found;
 	LOCK_SCOPE(&e->lock);
 
-	for (size_t i = 0; i < e->new_clones.n; i++) {
-		if (!streq(e->new_clones.at[i], uuid))
-			continue;
-		free(e->new_clones.at[i]);
-		e->new_clones.at[i] = e->new_clones.at[--e->new_clones.n];
-		break;
-	}
+	found = find_new(e, uuid);
+	free(*found);
+	*found = e->new_clones.at[--e->new_clones.n];
 	if (!failed)
 		return;
 	vec_push(&e->news, xstrdup(uuid));
